@@ -1,0 +1,72 @@
+"""One run at a time on a local output folder."""
+
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+
+from pipelines.dataset.target import LOCK
+from pipelines.filesystems import is_local
+from rag_core.errors import UsageError
+
+
+class LockedFolder(UsageError):
+    """Another run works on the folder; the message names it."""
+
+
+@contextlib.contextmanager
+def locked(folder: str) -> Iterator[None]:
+    """Holds the folder's lock. The kernel gives a dead run's lock back, so none is ever stale.
+
+    Folders on an object store have no lock: there, units and parts are put whole under names
+    that depend on their content, so that two runs of the same target do the same work twice.
+
+    Raises:
+      LockedFolder: another process holds it.
+    """
+    if not is_local(folder):
+        yield
+        return
+    if os.path.isfile(folder):
+        raise UsageError(f"--output {folder}: is a file; give a folder")
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, LOCK)
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(descriptor)
+            os.close(descriptor)
+            raise LockedFolder(
+                f"--output {folder}: {holder} is working on it; wait for it, or give another folder"
+            ) from None
+        if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            break
+        os.close(descriptor)  # the holder ended and removed the file between open and flock: try again
+    try:
+        holder = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "command": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])[:200],
+        }
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        holder = json.loads(os.pread(descriptor, 4096, 0))
+        return f"process {holder['pid']} on {holder['host']} (since {holder['since']}: {holder['command']})"
+    except (ValueError, KeyError):
+        return "another run"

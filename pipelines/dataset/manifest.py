@@ -1,0 +1,134 @@
+"""`manifest.json`: what a data set holds and what it was made from. Written last."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+from typing import Any
+
+from pipelines.dataset.ledger import Counts
+from rag_core.errors import UsageError
+from rag_core.storage import Storage, join
+from rag_core.tables import WrittenFile
+from schemas import FORMAT_VERSION
+
+MANIFEST = "manifest.json"
+CREATED_BY = f"rag-beam {importlib.metadata.version('rag-beam')}"
+
+
+class StaleManifest(UsageError):
+    """The manifest is ours, but it was changed or is of another version: it cannot be relied on."""
+
+
+def fingerprint(content: Any) -> str:
+    """SHA-256 (hex) of a JSON value, equal for equal content whatever the order of keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """Something that a data set was made from: a source file, another data set or a model."""
+
+    path: str
+    fingerprint: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """The content of manifest.json.
+
+    Attributes:
+      table: name of the table, or `mips_index`.
+      parts: files in the data set's order, with rows, bytes and SHA-256.
+      fingerprint: hash of settings and inputs: equal ones give equal rows.
+      settings: resolved settings that change a value or a unit's boundary.
+      details: what else the stage tells about its result (the encoder, the index's shards, …).
+    """
+
+    table: str
+    parts: list[WrittenFile]
+    fingerprint: str
+    inputs: list[Input]
+    settings: dict[str, Any]
+    counts: Counts
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    created_by: str = CREATED_BY
+    schema_version: int = FORMAT_VERSION
+
+    @property
+    def rows(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+    def to_json(self) -> dict[str, Any]:
+        content = {
+            "table": self.table,
+            "schema_version": self.schema_version,
+            "parts": [dataclasses.asdict(part) for part in self.parts],
+            "fingerprint": self.fingerprint,
+            "inputs": [dataclasses.asdict(item) for item in self.inputs],
+            "settings": self.settings,
+            "counts": self.counts.to_json(),
+            "created_by": self.created_by,
+            "details": self.details,
+        }
+        return content | {"checksum": fingerprint(content)}
+
+
+def write_manifest(storage: Storage, folder: str, manifest: Manifest) -> None:
+    """Makes the folder a finished data set."""
+    with storage.create(join(folder, MANIFEST)) as file:
+        file.write(json.dumps(manifest.to_json(), indent=1, ensure_ascii=False).encode())
+
+
+def read_manifest(storage: Storage, folder: str) -> Manifest | None:
+    """The manifest of a folder, None where there is none.
+
+    Raises:
+      StaleManifest: it was changed after it was written, or is of another version.
+      UsageError: it is not a manifest of ours.
+    """
+    path = join(folder, MANIFEST)
+    try:
+        with storage.open(path) as file:
+            content = json.loads(file.read())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UsageError(f"{path}: is not JSON ({error}); is this folder a data set of rag-beam?") from error
+    if not isinstance(content, dict) or "checksum" not in content or "table" not in content:
+        raise UsageError(f"{path}: is not a manifest of rag-beam; is this folder a data set of another program?")
+    stated = content.pop("checksum")
+    found = fingerprint(content)
+    if stated != found:
+        raise StaleManifest(
+            f"{path}: was changed after it was written (its checksum says {stated[:12]}, its content gives "
+            f"{found[:12]}); make the data set again with --overwrite"
+        )
+    if content["schema_version"] != FORMAT_VERSION:
+        raise StaleManifest(
+            f"{path}: has schema version {content['schema_version']}, this program reads {FORMAT_VERSION}; "
+            "make the data set again"
+        )
+    for part in content["parts"]:
+        check_file_name(part["name"], path)
+    return Manifest(
+        table=content["table"],
+        parts=[WrittenFile(**part) for part in content["parts"]],
+        fingerprint=content["fingerprint"],
+        inputs=[Input(**item) for item in content["inputs"]],
+        settings=content["settings"],
+        counts=Counts.from_json(content["counts"]),
+        details=content["details"],
+        created_by=content["created_by"],
+        schema_version=content["schema_version"],
+    )
+
+
+def check_file_name(name: str, where: str) -> None:
+    """Refuses a name that leads out of its folder.
+
+    Raises:
+      UsageError: it is empty, hidden, or has a separator.
+    """
+    if not name or name.startswith(".") or "/" in name or "\\" in name or "\0" in name:
+        raise UsageError(f"{where}: names the file {name!r}; a plain file name is expected")

@@ -1,0 +1,78 @@
+"""`rag-beam encode`: passages to vectors, with the passage encoder."""
+
+from typing import Literal
+
+from pipelines.dataset.reader import open_dataset
+from pipelines.dataset.target import Target
+from pipelines.filesystems import STORAGE
+from pipelines.launch import Stage, Task
+from pipelines.options import ModelSettings, option
+from pipelines.transforms.embeddings import EncodePassages, PassageEncoderLoader
+from pipelines.transforms.threads import threads_per_worker
+from pipelines.transforms.units import MakeDataset
+from rag_core.storage import file_name
+from schemas.embeddings import embeddings_schema
+
+
+class EncodeSettings(ModelSettings):
+    """Options of `rag-beam encode`."""
+
+    passages: str = option("passages: a data set of `chunk`, or Parquet", changes_result=False)
+    encoder: str = option("a DPR passage encoder or a sentence-transformers folder; local or a hub id", changes_result=False)
+    vector_dtype: Literal["float16", "float32"] = option("of the vectors as written", "float16")
+    max_tokens: int = option("tokens of a passage that are encoded, at most the model's own maximum", 256, ge=2)
+    passage_template: str = option("how title and text become one text where the model takes one", "{title} {text}")
+    batch_tokens: int = option("tokens of a batch, padding included", 8192, changes_result=False, ge=1)
+    unit_rows: int = option("passages of a unit: what is computed and resumed as a whole", 2_000, ge=1)
+
+
+def prepare(settings: EncodeSettings, workers: int) -> list[Task]:
+    """The embeddings to make, one part for each part of the passages."""
+    passages = open_dataset(STORAGE, settings.passages, "passages")
+    loader = PassageEncoderLoader(
+        model=settings.encoder,
+        device=settings.device,
+        dtype=settings.dtype,
+        max_tokens=settings.max_tokens,
+        passage_template=settings.passage_template,
+        allow_pickle=settings.allow_pickle,
+        num_threads=threads_per_worker(settings.num_threads, workers),
+    )
+    encoder = loader.describe()
+    names = [file_name(part.path) for part in passages.parts]
+    target = Target(
+        folder=settings.output,
+        table="embeddings",
+        stage="encode",
+        settings=settings.result_settings() | {"encoder": encoder, "dtype": encoder["dtype"]},
+        inputs=[passages.as_input()],
+        rows_per_part=max(part.rows for part in passages.parts),
+        max_rejects=settings.max_rejects,
+        schema=embeddings_schema(encoder["dimension"], settings.vector_dtype),
+        part_names=tuple(names) if len(set(names)) == len(names) else (),
+        details={"encoder": encoder | {"model": settings.encoder}},
+    )
+    work = EncodePassages(
+        passages,
+        loader,
+        unit_rows=settings.unit_rows,
+        batch_tokens=settings.batch_tokens,
+        vector_dtype=settings.vector_dtype,
+    )
+    return [Task(target, MakeDataset(target, work))]
+
+
+STAGE = Stage(
+    name="encode",
+    settings=EncodeSettings,
+    summary="Encodes passages with the passage encoder, in batches sorted by length.",
+    reads="passages",
+    writes="embeddings, in the same parts and row order",
+    example="rag-beam encode --passages out/passages --encoder facebook/dpr-ctx_encoder-single-nq-base "
+    "--output out/embeddings",
+    prepare=prepare,
+)
+main = STAGE.main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

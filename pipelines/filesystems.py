@@ -1,0 +1,101 @@
+"""`rag_core.storage.Storage` over Beam's FileSystems: `gs://`, `s3://`, `hdfs://` and local paths."""
+
+import contextlib
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from rag_core.storage import LocalStorage, Storage, file_name
+
+_COPY_BYTES = 8 << 20
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is on this machine's disk."""
+    return "://" not in path
+
+
+class BeamStorage:
+    """Every path that Beam reads. Local ones go to the disk directly, where renaming is atomic.
+
+    On an object store an object appears when its upload is complete, so a file is written to the
+    local disk first and put once: a writer that dies half-way leaves nothing.
+    """
+
+    def __init__(self) -> None:
+        self._local = LocalStorage()
+
+    def open(self, path: str) -> BinaryIO:
+        if is_local(path):
+            return self._local.open(path)
+        if not FileSystems.exists(path):
+            raise FileNotFoundError(path)
+        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+    @contextlib.contextmanager
+    def create(self, path: str) -> Iterator[BinaryIO]:
+        if is_local(path):
+            with self._local.create(path) as file:
+                yield file
+            return
+        with tempfile.TemporaryFile() as whole:
+            yield io.BufferedRandom(whole) if isinstance(whole, io.RawIOBase) else whole
+            whole.seek(0)
+            with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
+                shutil.copyfileobj(whole, remote, _COPY_BYTES)
+
+    def exists(self, path: str) -> bool:
+        return self._local.exists(path) if is_local(path) else FileSystems.exists(path) or self.is_folder(path)
+
+    def is_folder(self, path: str) -> bool:
+        return self._local.is_folder(path) if is_local(path) else bool(self.list_files(path))
+
+    def size(self, path: str) -> int:
+        if is_local(path):
+            return self._local.size(path)
+        [match] = FileSystems.match([path])
+        if not match.metadata_list:
+            raise FileNotFoundError(path)
+        return match.metadata_list[0].size_in_bytes
+
+    def glob(self, pattern: str) -> list[str]:
+        if is_local(pattern):
+            return self._local.glob(pattern)
+        [match] = FileSystems.match([pattern])
+        return sorted(metadata.path for metadata in match.metadata_list)
+
+    def list_files(self, folder: str) -> list[str]:
+        if is_local(folder):
+            return self._local.list_files(folder)
+        [match] = FileSystems.match([folder.rstrip("/") + "/**"])
+        return sorted(metadata.path for metadata in match.metadata_list)
+
+    def remove(self, path: str) -> None:
+        if is_local(path):
+            self._local.remove(path)
+            return
+        found = self.list_files(path) or ([path] if FileSystems.exists(path) else [])
+        if found:
+            FileSystems.delete(found)
+
+    def local_path(self, path: str) -> str:
+        """A local file as it is; anything else copied once to this machine's temporary folder."""
+        if is_local(path):
+            return path
+        size = self.size(path)
+        key = hashlib.sha256(f"{path}:{size}".encode()).hexdigest()[:24]
+        local = os.path.join(tempfile.gettempdir(), f"rag-beam-{os.getuid()}", key, file_name(path))
+        if not (os.path.exists(local) and os.path.getsize(local) == size):
+            with self.open(path) as remote, self._local.create(local) as copy:
+                shutil.copyfileobj(remote, copy, _COPY_BYTES)
+        return local
+
+
+STORAGE: Storage = BeamStorage()

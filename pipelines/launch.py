@@ -1,0 +1,217 @@
+"""Runs a stage: options to settings, settings to data sets to make, those to a Beam pipeline."""
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineResult
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+from pipelines.dataset.ledger import TooManyRejects, flood_message
+from pipelines.dataset.lock import locked
+from pipelines.dataset.manifest import Manifest, read_manifest
+from pipelines.dataset.parts import flood_counts
+from pipelines.dataset.target import Target, claim
+from pipelines.filesystems import STORAGE
+from pipelines.options import S, StageSettings, add_arguments, parse
+from pipelines.progress import Progress
+from pipelines.transforms.units import FAILURE
+from rag_core.errors import RagBeamError
+from rag_core.storage import join
+
+_IN_PROCESS = ("DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
+
+
+class WorkFailed(RagBeamError):
+    """A unit failed; the message names it. What was committed before is kept."""
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One data set that a stage makes, and the transform that makes it."""
+
+    target: Target
+    make: beam.PTransform
+
+
+@dataclass(frozen=True)
+class Stage(Generic[S]):
+    """A command: what it is called, takes, reads, writes and does.
+
+    Attributes:
+      prepare: from settings to the data sets to make, in order; the last one is the output. It
+        raises UsageError for anything wrong with options and inputs, before any work is done.
+      report: a text to print when the output is there (None: the counts only).
+    """
+
+    name: str
+    settings: type[S]
+    summary: str
+    reads: str
+    writes: str
+    example: str
+    prepare: Callable[[S, int], list[Task]]
+    report: Callable[[S, Manifest], str] | None = None
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """Runs the stage from a command line; returns the exit status."""
+        with exit_status() as status:
+            settings, beam_args = self.parse(sys.argv[1:] if argv is None else argv)
+            self.run(settings, beam_args)
+        return status.code
+
+    def parse(self, argv: Sequence[str]) -> tuple[S, list[str]]:
+        """Splits a command line into settings and Beam's options."""
+        return parse(self.parser(), self.settings, argv)
+
+    def parser(self) -> argparse.ArgumentParser:
+        """The command line of the stage."""
+        parser = argparse.ArgumentParser(
+            prog=f"rag-beam {self.name}",
+            description=f"{self.summary}\n\nreads:   {self.reads}\nwrites:  {self.writes}\n\nexample:\n  {self.example}",
+            epilog="Every Apache Beam pipeline option may follow, such as --runner or --direct_num_workers.",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        add_arguments(parser, self.settings)
+        return parser
+
+    def run(self, settings: S, beam_args: Sequence[str]) -> Manifest:
+        """Makes the output, or finds it made; returns its manifest.
+
+        Raises:
+          UsageError: wrong options or inputs, or a lock (status 2).
+          RagBeamError: a unit failed or too many records were rejected (status 1).
+        """
+        assert isinstance(settings, StageSettings)
+        options = pipeline_options(beam_args)
+        tasks = self.prepare(settings, options.view_as(DirectOptions).direct_num_workers or 1)
+        output = tasks[-1].target
+        with locked(output.folder):
+            manifest = claim(STORAGE, output, overwrite=settings.overwrite)
+            if manifest is not None:
+                self._print(settings, f"nothing to do, {output.folder} is complete", manifest)
+                return manifest
+            STORAGE.remove(join(output.work_folder, FAILURE))
+            open_tasks = [task for task in tasks[:-1] if claim(STORAGE, task.target, overwrite=False) is None]
+            manifest = _execute([*open_tasks, tasks[-1]], options, settings)
+        self._print(settings, f"{output.folder}: {manifest.counts.summary()}", manifest)
+        return manifest
+
+    def _print(self, settings: S, line: str, manifest: Manifest) -> None:
+        print(f"{self.name}: {line}", flush=True)
+        if self.report is not None:
+            print(self.report(settings, manifest), flush=True)
+
+
+@dataclass
+class ExitStatus:
+    """What the process is to end with."""
+
+    code: int = 0
+
+
+@contextlib.contextmanager
+def exit_status() -> Iterator[ExitStatus]:
+    """Turns what ends a command into its exit status and, where it is ours, one sentence."""
+    status = ExitStatus()
+    previous = signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        yield status
+    except RagBeamError as error:
+        print(f"rag-beam: {error}", file=sys.stderr)
+        status.code = error.exit_status
+    except KeyboardInterrupt:
+        _stop_at_once("interrupted", 130)
+    except Terminated:
+        _stop_at_once("terminated", 143)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def pipeline_options(beam_args: Sequence[str]) -> PipelineOptions:
+    """Beam's options, with the in-process runner where a local one is asked for or none is named."""
+    options = PipelineOptions(list(beam_args))
+    runner = options.view_as(StandardOptions).runner
+    if runner == "DirectRunner":
+        print("rag-beam: DirectRunner is run as Beam's in-process runner (FnApiRunner)", file=sys.stderr)
+    return options
+
+
+def is_in_process(options: PipelineOptions) -> bool:
+    """Whether the pipeline runs on this machine under this process."""
+    return (options.view_as(StandardOptions).runner or "DirectRunner") in _IN_PROCESS
+
+
+def _execute(tasks: list[Task], options: PipelineOptions, settings: Any) -> Manifest:
+    """Runs the graph of the tasks, one after the other, and returns the last one's manifest."""
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    output = tasks[-1].target
+    try:
+        with Progress([task.target for task in tasks], settings.progress):
+            _run_pipeline(tasks, options)
+    except Exception as error:
+        _raise_failure([task.target for task in tasks], error)
+        raise
+    manifest = read_manifest(STORAGE, output.folder)
+    if manifest is not None:
+        return manifest
+    for task in tasks:
+        counts = flood_counts(STORAGE, task.target)
+        if counts is not None:
+            raise TooManyRejects(flood_message(task.target.folder, counts, task.target.max_rejects))
+    raise WorkFailed(f"{output.folder}: the pipeline ended without a manifest; run the command again, it goes on")
+
+
+def _run_pipeline(tasks: list[Task], options: PipelineOptions) -> None:
+    pipeline = beam.Pipeline(runner=_local_runner(options) if is_in_process(options) else None, options=options)
+    done = pipeline | "Start" >> beam.Create(["start"])
+    for task in tasks:
+        done = done | task.make
+    result: PipelineResult = pipeline.run()
+    result.wait_until_finish()
+
+
+def _local_runner(options: PipelineOptions) -> FnApiRunner:
+    """Beam's in-process runner; with more than one worker, a process each: threads would share one lock."""
+    if options.view_as(DirectOptions).direct_num_workers == 1:
+        return FnApiRunner()
+    command = f"{sys.executable} -m pipelines.worker"
+    return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command))
+
+
+def _raise_failure(targets: list[Target], error: Exception) -> None:
+    """Raises what a worker left word of, with its own sentence and exit status."""
+    for target in targets:
+        with contextlib.suppress(FileNotFoundError):
+            with STORAGE.open(join(target.work_folder, FAILURE)) as file:
+                failure = json.loads(file.read())
+            print(failure["traceback"], end="", file=sys.stderr)
+            failed = WorkFailed(failure["message"])
+            failed.exit_status = failure["exit_status"]
+            raise failed from error
+
+
+def _raise_terminated(signum: int, frame: Any) -> None:
+    raise Terminated
+
+
+def _stop_at_once(how: str, status: int) -> None:
+    """Ends the process without waiting for the threads that Beam runs bundles in."""
+    print(f"rag-beam: {how}; what is whole is kept, the same command goes on from there", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(status)

@@ -1,0 +1,36 @@
+"""Fingerprints of raw input files: hashes of their content and of the names that ids are made from."""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from pipelines.dataset.manifest import Input, fingerprint
+from rag_core.storage import Storage, file_stem
+
+_READERS = 4  # hashing releases the interpreter lock
+
+
+def raw_inputs(storage: Storage, paths: Sequence[str]) -> list[Input]:
+    """One input a path, in order and each once.
+
+    A file's name counts besides its content, since records without an id of their own are called
+    after it. A folder (a saved Hugging Face data set) counts with every file in it. A name that is
+    no path (a data set on the hub) counts as the name.
+    """
+    unique = list(dict.fromkeys(paths))
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(lambda path: Input(path, _fingerprint(storage, path)), unique))
+
+
+def _fingerprint(storage: Storage, path: str) -> str:
+    if storage.is_folder(path):
+        files = storage.list_files(path)
+        return fingerprint([[file.removeprefix(path), _sha256(storage, file)] for file in files])
+    if not storage.exists(path):
+        return fingerprint(["name", path])
+    return fingerprint([file_stem(path), _sha256(storage, path)])
+
+
+def _sha256(storage: Storage, path: str) -> str:
+    with storage.open(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]

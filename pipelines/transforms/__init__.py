@@ -1,0 +1,1 @@
+"""The PTransforms and DoFns of the stages, importable into other pipelines."""

@@ -1,0 +1,253 @@
+"""Computes a data set unit by unit: the one graph that every stage is an instance of.
+
+    trigger ─PlanUnits─▶ units ─ComputeUnit─▶ reports ─┐
+                                                       ├─FindDuplicates─┐
+                                                       └────PlanParts───┴─▶ parts ─AssemblePart─▶ manifest
+
+Only units, reports and plans cross between steps: rows go through files. Every step can be
+repeated after a failure, since a file is committed whole and what is committed is skipped.
+"""
+
+import contextlib
+import json
+import threading
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.utils.shared import Shared
+
+from pipelines.dataset.duplicates import Bucket, find_duplicates, plan_buckets
+from pipelines.dataset.ledger import Counts
+from pipelines.dataset.parts import (
+    PartPlan,
+    SourceLosses,
+    assemble_part,
+    assemble_rejects,
+    finish,
+    plan_parts,
+    plan_rejects,
+)
+from pipelines.dataset.target import Target
+from pipelines.dataset.unit import Unit, UnitReport, UnitWriter, committed_report, create_unit
+from pipelines.filesystems import STORAGE
+from pipelines.heartbeat import Heartbeat
+from rag_core.errors import RagBeamError
+from rag_core.storage import join
+from rag_core.tables import WrittenFile
+
+FAILURE = "failure.json"
+
+
+class Work(ABC):
+    """What a stage does to a unit: a plain object that a test can call without a runner.
+
+    An instance only stores values; it is pickled to the workers.
+    """
+
+    @abstractmethod
+    def plan(self) -> Iterable[Unit]:
+        """The units, from what lies on disk when the stage begins."""
+
+    def load(self) -> Any:
+        """What is heavy and shared by all units of a process: models, indexes. None by default."""
+        return None
+
+    @abstractmethod
+    def compute(self, unit: Unit, loaded: Any, writer: UnitWriter) -> None:
+        """Streams the unit's rows and its ledger into the writer."""
+
+
+class MakeDataset(beam.PTransform):
+    """Makes `target` by `work`; takes one trigger element, gives one when the manifest is there."""
+
+    def __init__(self, target: Target, work: Work):
+        super().__init__(label=f"Make {target.table}")
+        self._target = target
+        self._work = work
+
+    def expand(self, trigger: beam.PCollection) -> beam.PCollection:
+        target = self._target
+        reports = (
+            trigger
+            | "PlanUnits" >> beam.ParDo(PlanUnitsFn(target, self._work))
+            | "SpreadUnits" >> beam.Reshuffle()
+            | "ComputeUnit" >> beam.ParDo(ComputeUnitFn(target, self._work))
+        )
+        buckets = trigger | "PlanBuckets" >> beam.ParDo(PlanBucketsFn(target), beam.pvalue.AsList(reports))
+        found = (
+            buckets
+            | "SpreadBuckets" >> beam.Reshuffle()
+            | "FindDuplicates" >> beam.ParDo(FindDuplicatesFn(target))
+        )
+        reports_known, duplicates_found = beam.pvalue.AsList(reports), beam.pvalue.AsList(found)
+        written = (
+            trigger
+            | "PlanParts" >> beam.ParDo(PlanPartsFn(target), reports_known, duplicates_found)
+            | "SpreadParts" >> beam.Reshuffle()
+            | "AssemblePart" >> beam.ParDo(AssemblePartFn(target))
+        )
+        changes = (
+            trigger
+            | "PlanRejects" >> beam.ParDo(PlanRejectsFn(target), reports_known, duplicates_found)
+            | "SpreadRejects" >> beam.Reshuffle()
+            | "AssembleRejects" >> beam.ParDo(AssembleRejectsFn(target))
+        )
+        return trigger | "WriteManifest" >> beam.ParDo(
+            WriteManifestFn(target), reports_known, beam.pvalue.AsList(written), beam.pvalue.AsList(changes)
+        )
+
+
+class _Loaded:
+    """What a Work loaded, with the lock under which a process uses it."""
+
+    def __init__(self, content: Any):
+        self.content = content
+        self.lock = threading.Lock()
+
+
+class PlanUnitsFn(beam.DoFn):
+    """Lists the units, once what they depend on is there."""
+
+    def __init__(self, target: Target, work: Work):
+        self._target = target
+        self._work = work
+
+    def process(self, trigger: Any) -> Iterator[Unit]:
+        with explained(self._target, "planning"):
+            units = list(self._work.plan())
+            Heartbeat.announce(STORAGE, self._target, units)
+            yield from units
+
+
+class ComputeUnitFn(beam.DoFn):
+    """Computes and commits a unit, or finds it committed; yields its report."""
+
+    def __init__(self, target: Target, work: Work):
+        self._target = target
+        self._work = work
+        self._shared = Shared()
+        self._loaded: _Loaded | None = None
+
+    def process(self, unit: Unit) -> Iterator[UnitReport]:
+        report = committed_report(STORAGE, self._target, unit)
+        if report is None:
+            with explained(self._target, unit.label):
+                self._compute(unit)
+            report = committed_report(STORAGE, self._target, unit)
+        if report is None:
+            raise RuntimeError(f"{unit.label}: was committed and cannot be read back")
+        Heartbeat.finished(self._target, unit)
+        yield report
+
+    def _compute(self, unit: Unit) -> None:
+        if self._loaded is None:  # not in setup(): a rerun that has no unit left to do loads nothing
+            self._loaded = self._shared.acquire(lambda: _Loaded(self._work.load()))
+        guard = self._loaded.lock if self._loaded.content is not None else contextlib.nullcontext()
+        with guard, create_unit(STORAGE, self._target, unit) as writer, Heartbeat(self._target, unit, writer):
+            self._work.compute(unit, self._loaded.content, writer)
+
+
+class PlanBucketsFn(beam.DoFn):
+    """Divides the ids' hashes, where the table's ids must be unique."""
+
+    def __init__(self, target: Target):
+        self._target = target
+
+    def process(self, trigger: Any, reports: list[UnitReport]) -> Iterator[Bucket]:
+        if self._target.unique:
+            yield from plan_buckets(sorted(reports, key=lambda report: report.order))
+
+
+class FindDuplicatesFn(beam.DoFn):
+    """Commits a bucket's duplicates; yields its number."""
+
+    def __init__(self, target: Target):
+        self._target = target
+
+    def process(self, bucket: Bucket) -> Iterator[int]:
+        with explained(self._target, "finding duplicate ids"):
+            find_duplicates(STORAGE, self._target, bucket)
+        yield bucket.number
+
+
+class PlanPartsFn(beam.DoFn):
+    """Cuts the units' rows into parts, when all units and duplicates are known."""
+
+    def __init__(self, target: Target):
+        self._target = target
+
+    def process(self, trigger: Any, reports: list[UnitReport], buckets: list[int]) -> Iterator[PartPlan]:
+        with explained(self._target, "planning parts"):
+            yield from plan_parts(STORAGE, self._target, reports, len(buckets))
+
+
+class AssemblePartFn(beam.DoFn):
+    """Writes a part from its units."""
+
+    def __init__(self, target: Target):
+        self._target = target
+
+    def process(self, plan: PartPlan) -> Iterator[WrittenFile]:
+        with explained(self._target, f"assembling {plan.name}"):
+            yield assemble_part(STORAGE, self._target, plan)
+
+
+class PlanRejectsFn(beam.DoFn):
+    """Finds the sources that lost records."""
+
+    def __init__(self, target: Target):
+        self._target = target
+
+    def process(self, trigger: Any, reports: list[UnitReport], buckets: list[int]) -> Iterator[SourceLosses]:
+        with explained(self._target, "planning rejects"):
+            yield from plan_rejects(STORAGE, self._target, reports, len(buckets))
+
+
+class AssembleRejectsFn(beam.DoFn):
+    """Writes a source's rejects; yields what its duplicates change in the counts."""
+
+    def __init__(self, target: Target):
+        self._target = target
+
+    def process(self, losses: SourceLosses) -> Iterator[Counts]:
+        with explained(self._target, "assembling rejects"):
+            yield assemble_rejects(STORAGE, self._target, losses)
+
+
+class WriteManifestFn(beam.DoFn):
+    """Finishes the data set."""
+
+    def __init__(self, target: Target):
+        self._target = target
+
+    def process(
+        self, trigger: Any, reports: list[UnitReport], written: list[WrittenFile], changes: list[Counts]
+    ) -> Iterator[str]:
+        counts = Counts.total([*(report.counts for report in reports), *changes])
+        with explained(self._target, "writing the manifest"):
+            finish(STORAGE, self._target, counts, written)
+        yield self._target.folder
+
+
+@contextlib.contextmanager
+def explained(target: Target, doing: str) -> Iterator[None]:
+    """Leaves word of a failure in the work folder, where the launcher finds it on any runner.
+
+    What a runner reports of a worker's exception is a text in its own form; the sentence that the
+    user must read and the exit status would be lost in it.
+    """
+    try:
+        yield
+    except Exception as error:
+        ours = isinstance(error, RagBeamError)
+        failure = {
+            "exit_status": error.exit_status if isinstance(error, RagBeamError) else 1,
+            "message": str(error) if ours else f"{doing}: {type(error).__name__}: {error}",
+            "traceback": "" if ours else traceback.format_exc(),
+        }
+        with contextlib.suppress(OSError), STORAGE.create(join(target.work_folder, FAILURE)) as file:
+            file.write(json.dumps(failure).encode())
+        raise

@@ -1,0 +1,105 @@
+"""Model folders: where a MODEL option leads, what its content hash is, on which device it runs.
+
+Weights are read from safetensors; a checkpoint that has only pickled weights is refused unless the
+caller allows pickles, since unpickling runs code. Remote code of a model is never run.
+"""
+
+import hashlib
+from pathlib import Path
+
+import torch
+
+from rag_core.errors import UsageError
+
+_PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+# weights of other frameworks and texts about the model: they do not change a result
+_IGNORED = (".h5", ".msgpack", ".onnx", ".ot", ".md", ".png", ".gitattributes", ".gitignore")
+
+
+def resolve_model(model: str) -> Path:
+    """The local folder of a model: the folder itself, or the downloaded snapshot of a hub id.
+
+    Raises:
+      UsageError: there is no such folder, and the hub has no such model or cannot be reached.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or model.startswith(".") or model.count("/") > 1:
+        raise UsageError(f"{model}: no such model folder; give a local folder or a hub id such as facebook/rag-sequence-nq")
+    from huggingface_hub import snapshot_download  # imported late: most runs use local folders
+
+    try:
+        return Path(snapshot_download(model, ignore_patterns=[f"*{suffix}" for suffix in _IGNORED]))
+    except Exception as error:
+        raise UsageError(
+            f"{model}: neither a local folder nor a model that the hub gives ({type(error).__name__}); "
+            "give a folder that holds config.json and model.safetensors"
+        ) from error
+
+
+def use_safetensors(folder: Path, allow_pickle: bool) -> bool:
+    """The `use_safetensors` argument for `from_pretrained` on this folder.
+
+    Raises:
+      UsageError: the folder holds no safetensors and pickles are not allowed.
+    """
+    if any(folder.glob("*.safetensors")):
+        return True
+    if allow_pickle:
+        return False
+    raise UsageError(
+        f"{folder}: holds no *.safetensors; weights are expected as safetensors because loading pickled ones "
+        "runs code. Convert them, or pass --allow_pickle if you trust where they came from"
+    )
+
+
+def model_fingerprint(folder: Path) -> str:
+    """SHA-256 over the names and contents of the model's files (hex); equal content, equal hash.
+
+    Pickled weights count only where no safetensors lie beside them, as in loading.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not path.is_file() or hidden or path.name.endswith(_IGNORED):
+            continue
+        if path.name.endswith(_PICKLED) and any(path.parent.glob("*.safetensors")):
+            continue
+        digest.update(name.encode() + b"\0" + file_sha256(path).encode())
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto`, `cpu`, `cuda` or `cuda:N` to a device.
+
+    Raises:
+      UsageError: the name is none of these, or CUDA is asked for and not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name != "cpu" and name != "cuda" and not (name.startswith("cuda:") and name[5:].isdigit()):
+        raise UsageError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
+    device = torch.device(name)
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise UsageError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
+    return device
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto`, `float32`, `bfloat16` or `float16`; auto is float32 on a CPU and bfloat16 on a GPU that has it."""
+    if name == "auto":
+        if device.type == "cpu":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name not in dtypes:
+        raise UsageError(f"--dtype {name}: expected auto, {', '.join(dtypes)}")
+    return dtypes[name]

@@ -1,0 +1,24 @@
+"""The tables that stages meet through: one pyarrow schema a module, each field described.
+
+`TABLES` maps a table's name to its schema; `conform` takes Parquet made elsewhere once its columns
+and types fit. This package imports pyarrow only.
+"""
+
+import pyarrow as pa
+
+from schemas import answers, embeddings, labels, passages, questions, rejects, retrievals, scores
+from schemas.conform import SchemaError, conform, readable_schema
+from schemas.field import FORMAT_VERSION, describe
+
+TABLES: dict[str, pa.Schema] = {
+    "passages": passages.SCHEMA,
+    "embeddings": embeddings.SCHEMA,
+    "questions": questions.SCHEMA,
+    "retrievals": retrievals.SCHEMA,
+    "answers": answers.SCHEMA,
+    "labels": labels.SCHEMA,
+    "scores": scores.SCHEMA,
+    "rejects": rejects.SCHEMA,
+}
+
+__all__ = ["FORMAT_VERSION", "TABLES", "SchemaError", "conform", "describe", "readable_schema"]

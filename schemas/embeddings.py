@@ -1,0 +1,21 @@
+"""`embeddings`: one vector a passage, in the same parts and row order as the passages.
+
+The vector's length and precision are the encoder's and `--vector_dtype`'s, so the schema of a data
+set is made by `embeddings_schema`; `SCHEMA` stands for all of them.
+"""
+
+import pyarrow as pa
+
+from schemas.field import field
+
+_PASSAGE_ID = field("passage_id", pa.string(), "the passage that was encoded")
+_DESCRIPTION = "d(z), the passage encoder's output; its inner product with q(x) is the score"
+
+SCHEMA = pa.schema([_PASSAGE_ID, field("vector", pa.list_(pa.float32()), _DESCRIPTION)])
+
+
+def embeddings_schema(dimension: int, vector_dtype: str) -> pa.Schema:
+    """The schema with vectors of `dimension` values of `vector_dtype` (`float16` or `float32`)."""
+    value_type = {"float16": pa.float16(), "float32": pa.float32()}[vector_dtype]
+    vector = pa.list_(pa.field("value", value_type, nullable=False), dimension)
+    return pa.schema([_PASSAGE_ID, field("vector", vector, _DESCRIPTION)])
