@@ -32,9 +32,9 @@ setup(
         "test": [
             "pytest>=8",
             "hypothesis>=6.130",
+            "scipy>=1.14",
             "ruff>=0.12",
             "mypy>=1.17",
-            "pyarrow-stubs>=20",
             "types-PyYAML",
             "types-tqdm",
             "types-regex",

@@ -15,8 +15,10 @@ from rag_core.corpus import CORPUS_FORMATS, plan_sources
 class ChunkSettings(StageSettings):
     """Options of `rag-beam chunk`."""
 
-    input: list[str] = option("files or globs to read", min_length=1, changes_result=False)
-    input_format: Literal["auto", CORPUS_FORMATS] = option("auto decides by content", "auto", changes_result=False)  # type: ignore[valid-type]
+    input: list[str] = option("files or globs to read", min_length=1, path="data")
+    input_format: Literal["auto", *CORPUS_FORMATS] = option(
+        "auto decides by content", "auto", changes_result=False
+    )  # type: ignore[valid-type]
     passage_words: int = option("words of a passage; 0 keeps each document whole", 100, ge=0)
     min_words: int = option("passages with fewer words are not written", 1, ge=0)
     last_passage: Literal["keep", "wrap"] = option(
@@ -36,7 +38,8 @@ def prepare(settings: ChunkSettings, workers: int) -> list[Task]:
         folder=settings.output,
         table="passages",
         stage="chunk",
-        settings=settings.result_settings() | {"input_formats": sorted({source.format for source in sources})},
+        settings=settings.result_settings()
+        | {"input_formats": sorted({source.format for source in sources})},
         inputs=raw_inputs(STORAGE, [source.path for source in sources]),
         rows_per_part=settings.rows_per_part,
         max_rejects=settings.max_rejects,

@@ -7,8 +7,8 @@ from pipelines.dataset.target import Target
 from pipelines.filesystems import STORAGE
 from pipelines.launch import Stage, Task
 from pipelines.options import ModelSettings, option
-from pipelines.transforms.embeddings import EncodePassages, PassageEncoderLoader
-from pipelines.transforms.threads import threads_per_worker
+from pipelines.transforms.embeddings import EncodePassages
+from pipelines.transforms.models import PassageEncoderLoader, default_batch_tokens, threads_per_worker
 from pipelines.transforms.units import MakeDataset
 from rag_core.storage import file_name
 from schemas.embeddings import embeddings_schema
@@ -17,12 +17,23 @@ from schemas.embeddings import embeddings_schema
 class EncodeSettings(ModelSettings):
     """Options of `rag-beam encode`."""
 
-    passages: str = option("passages: a data set of `chunk`, or Parquet", changes_result=False)
-    encoder: str = option("a DPR passage encoder or a sentence-transformers folder; local or a hub id", changes_result=False)
+    passages: str = option("passages: a data set of `chunk`, or Parquet", path="data")
+    encoder: str = option(
+        "a DPR passage encoder or a sentence-transformers folder; local or a hub id", path="model"
+    )
     vector_dtype: Literal["float16", "float32"] = option("of the vectors as written", "float16")
-    max_tokens: int = option("tokens of a passage that are encoded, at most the model's own maximum", 256, ge=2)
-    passage_template: str = option("how title and text become one text where the model takes one", "{title} {text}")
-    batch_tokens: int = option("tokens of a batch, padding included", 8192, changes_result=False, ge=1)
+    max_tokens: int = option(
+        "tokens of a passage that are encoded, at most the model's own maximum", 256, ge=2
+    )
+    passage_template: str = option(
+        "how title and text become one text where the model takes one", "{title} {text}"
+    )
+    batch_tokens: int | None = option(
+        "tokens of a batch to encode, padding included; default: 2,048 on a CPU, 65,536 on a GPU",
+        None,
+        changes_result=False,
+        ge=1,
+    )
     unit_rows: int = option("passages of a unit: what is computed and resumed as a whole", 2_000, ge=1)
 
 
@@ -38,7 +49,7 @@ def prepare(settings: EncodeSettings, workers: int) -> list[Task]:
         allow_pickle=settings.allow_pickle,
         num_threads=threads_per_worker(settings.num_threads, workers),
     )
-    encoder = loader.describe()
+    encoder = loader.load().describe()
     names = [file_name(part.path) for part in passages.parts]
     target = Target(
         folder=settings.output,
@@ -56,7 +67,7 @@ def prepare(settings: EncodeSettings, workers: int) -> list[Task]:
         passages,
         loader,
         unit_rows=settings.unit_rows,
-        batch_tokens=settings.batch_tokens,
+        batch_tokens=settings.batch_tokens or default_batch_tokens(settings.device),
         vector_dtype=settings.vector_dtype,
     )
     return [Task(target, MakeDataset(target, work))]

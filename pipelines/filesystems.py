@@ -52,7 +52,9 @@ class BeamStorage:
                 shutil.copyfileobj(whole, remote, _COPY_BYTES)
 
     def exists(self, path: str) -> bool:
-        return self._local.exists(path) if is_local(path) else FileSystems.exists(path) or self.is_folder(path)
+        return (
+            self._local.exists(path) if is_local(path) else FileSystems.exists(path) or self.is_folder(path)
+        )
 
     def is_folder(self, path: str) -> bool:
         return self._local.is_folder(path) if is_local(path) else bool(self.list_files(path))

@@ -82,7 +82,8 @@ class Stage(Generic[S]):
         """The command line of the stage."""
         parser = argparse.ArgumentParser(
             prog=f"rag-beam {self.name}",
-            description=f"{self.summary}\n\nreads:   {self.reads}\nwrites:  {self.writes}\n\nexample:\n  {self.example}",
+            description=f"{self.summary}\n\nreads:   {self.reads}\nwrites:  {self.writes}\n\n"
+            f"example:\n  {self.example}",
             epilog="Every Apache Beam pipeline option may follow, such as --runner or --direct_num_workers.",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
@@ -159,7 +160,7 @@ def is_in_process(options: PipelineOptions) -> bool:
 
 def _execute(tasks: list[Task], options: PipelineOptions, settings: Any) -> Manifest:
     """Runs the graph of the tasks, one after the other, and returns the last one's manifest."""
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # what fails is told once, by us
     output = tasks[-1].target
     try:
         with Progress([task.target for task in tasks], settings.progress):
@@ -174,11 +175,15 @@ def _execute(tasks: list[Task], options: PipelineOptions, settings: Any) -> Mani
         counts = flood_counts(STORAGE, task.target)
         if counts is not None:
             raise TooManyRejects(flood_message(task.target.folder, counts, task.target.max_rejects))
-    raise WorkFailed(f"{output.folder}: the pipeline ended without a manifest; run the command again, it goes on")
+    raise WorkFailed(
+        f"{output.folder}: the pipeline ended without a manifest; run the command again, it goes on"
+    )
 
 
 def _run_pipeline(tasks: list[Task], options: PipelineOptions) -> None:
-    pipeline = beam.Pipeline(runner=_local_runner(options) if is_in_process(options) else None, options=options)
+    pipeline = beam.Pipeline(
+        runner=_local_runner(options) if is_in_process(options) else None, options=options
+    )
     done = pipeline | "Start" >> beam.Create(["start"])
     for task in tasks:
         done = done | task.make
@@ -212,6 +217,10 @@ def _raise_terminated(signum: int, frame: Any) -> None:
 
 def _stop_at_once(how: str, status: int) -> None:
     """Ends the process without waiting for the threads that Beam runs bundles in."""
-    print(f"rag-beam: {how}; what is whole is kept, the same command goes on from there", file=sys.stderr, flush=True)
+    print(
+        f"rag-beam: {how}; what is whole is kept, the same command goes on from there",
+        file=sys.stderr,
+        flush=True,
+    )
     sys.stdout.flush()
     os._exit(status)

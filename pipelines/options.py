@@ -18,8 +18,17 @@ from pydantic.fields import FieldInfo
 
 from rag_core.errors import UsageError
 
+PathKind = Literal["data", "model"]
 
-def option(help_text: str, default: Any = ..., *, changes_result: bool = True, **constraints: Any) -> Any:
+
+def option(
+    help_text: str,
+    default: Any = ...,
+    *,
+    changes_result: bool = True,
+    path: PathKind | None = None,
+    **constraints: Any,
+) -> Any:
     """An option of a stage.
 
     Args:
@@ -27,11 +36,11 @@ def option(help_text: str, default: Any = ..., *, changes_result: bool = True, *
       default: `...` makes the option required.
       changes_result: whether another value gives another result or other units; such options are
         part of the data set's fingerprint. Paths, devices, threads and progress are not.
+      path: what the value leads to, where it is a path; such options do not count by their value.
       **constraints: pydantic's (`ge`, `gt`, `le`, …).
     """
-    return pydantic.Field(
-        default, description=help_text, json_schema_extra={"changes_result": changes_result}, **constraints
-    )
+    extra = {"changes_result": changes_result and path is None, "path": path}
+    return pydantic.Field(default, description=help_text, json_schema_extra=extra, **constraints)
 
 
 class Settings(pydantic.BaseModel):
@@ -42,14 +51,18 @@ class Settings(pydantic.BaseModel):
     def result_settings(self) -> dict[str, Any]:
         """The options that change a result, as JSON values."""
         values = self.model_dump(mode="json")
-        return {name: values[name] for name, field in type(self).model_fields.items() if changes_result(field)}
+        return {
+            name: values[name] for name, field in type(self).model_fields.items() if changes_result(field)
+        }
 
 
 class StageSettings(Settings):
     """What every stage takes."""
 
-    output: str = option("folder to write; made where it does not exist", changes_result=False)
-    overwrite: bool = option("start afresh where the folder holds another result", False, changes_result=False)
+    output: str = option("folder to write; made where it does not exist", path="data")
+    overwrite: bool = option(
+        "start afresh where the folder holds another result", False, changes_result=False
+    )
     max_rejects: float | None = option(
         "share of bad records that is accepted, checked at the end over at least 100 records (default 0.01); "
         "a truncated input file is accepted only where this is given",
@@ -77,7 +90,9 @@ class ModelSettings(StageSettings):
         ge=1,
     )
     allow_pickle: bool = option(
-        "load weights from pickles too; unpickling runs code of whoever made them", False, changes_result=False
+        "load weights from pickles too; unpickling runs code of whoever made them",
+        False,
+        changes_result=False,
     )
 
 
@@ -85,6 +100,12 @@ def changes_result(field: FieldInfo) -> bool:
     """Whether the option is part of the fingerprint."""
     extra = field.json_schema_extra
     return bool(isinstance(extra, dict) and extra.get("changes_result"))
+
+
+def path_kind(field: FieldInfo) -> PathKind | None:
+    """What the option's value leads to; None where it is no path."""
+    extra = field.json_schema_extra
+    return extra.get("path") if isinstance(extra, dict) else None  # type: ignore[return-value]
 
 
 S = TypeVar("S", bound=Settings)
@@ -105,7 +126,9 @@ def add_arguments(parser: argparse.ArgumentParser, settings: type[Settings]) -> 
         choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else None
         metavar = "{" + ",".join(choices) + "}" if choices else name.upper()
         several = typing.get_origin(kind) in (tuple, list)
-        parser.add_argument(f"--{name}", nargs="+" if several else None, metavar=metavar, default=None, help=help_text)
+        parser.add_argument(
+            f"--{name}", nargs="+" if several else None, metavar=metavar, default=None, help=help_text
+        )
 
 
 def parse(parser: argparse.ArgumentParser, settings: type[S], argv: Sequence[str]) -> tuple[S, list[str]]:
@@ -116,7 +139,11 @@ def parse(parser: argparse.ArgumentParser, settings: type[S], argv: Sequence[str
         nor Beam know (the message names the nearest one).
     """
     ours, others = parser.parse_known_args(list(argv))
-    values = {name: value for name, value in vars(ours).items() if value is not None and name in settings.model_fields}
+    values = {
+        name: value
+        for name, value in vars(ours).items()
+        if value is not None and name in settings.model_fields
+    }
     result = validated(settings, values)
     beam_names, unknown = _split_beam(others)
     if unknown:
@@ -141,7 +168,9 @@ def validated(settings: type[S], values: Mapping[str, Any], where: str = "") -> 
         if first["type"] == "extra_forbidden":
             raise UsageError(prefix + _unknown_option(f"--{name}", list(settings.model_fields))) from error
         message = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{prefix}--{name} {_shown(first['input'])}: {message}".replace("-- ", "")) from error
+        raise UsageError(
+            f"{prefix}--{name} {_shown(first['input'])}: {message}".replace("-- ", "")
+        ) from error
 
 
 def beam_option_names() -> set[str]:

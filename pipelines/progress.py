@@ -76,9 +76,14 @@ class _View:
         elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             rate = (done - self._at_start) / (time.monotonic() - self._began)
-            left = f"about {(self._whole - done) / rate:.0f} s left" if rate > 0 else "time left not known yet"
-            print(f"{self._title}: {self._state(self._records + in_hand)}, {rate:.1f} {self._unit}/s, {left}",
-                  file=sys.stderr, flush=True)
+            left = (
+                f"about {(self._whole - done) / rate:.0f} s left" if rate > 0 else "time left not known yet"
+            )
+            print(
+                f"{self._title}: {self._state(self._records + in_hand)}, {rate:.1f} {self._unit}/s, {left}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def close(self, completed: bool) -> None:
         if self._bar is not None:
@@ -126,5 +131,9 @@ class _View:
 
     def _make_bar(self) -> tqdm:
         return tqdm(
-            total=self._whole, initial=self._at_start, desc=self._title, unit=f" {self._unit}", file=sys.stderr
+            total=self._whole,
+            initial=self._at_start,
+            desc=self._title,
+            unit=f" {self._unit}",
+            file=sys.stderr,
         )

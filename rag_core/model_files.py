@@ -5,6 +5,7 @@ caller allows pickles, since unpickling runs code. Remote code of a model is nev
 """
 
 import hashlib
+import json
 from pathlib import Path
 
 import torch
@@ -103,3 +104,25 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in dtypes:
         raise UsageError(f"--dtype {name}: expected auto, {', '.join(dtypes)}")
     return dtypes[name]
+
+
+def describe_model(folder: str) -> dict[str, str]:
+    """What a model folder holds, from its configuration alone.
+
+    Raises:
+      UsageError: there is no configuration that can be read.
+    """
+    found = Path(folder)
+    config_path = found / ("config.json" if (found / "config.json").is_file() else "modules.json")
+    try:
+        config = json.loads(config_path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{config_path}: cannot be read as JSON ({error})") from error
+    weights = sum(path.stat().st_size for path in found.rglob("*.safetensors"))
+    description = {"fingerprint": model_fingerprint(found), "weights": f"{weights:,} bytes of safetensors"}
+    if (found / "modules.json").is_file():
+        return {"kind": "sentence-transformers"} | description
+    architectures = ", ".join(config.get("architectures") or ["not stated"])
+    description = {"kind": f"{config.get('model_type', 'not stated')} ({architectures})"} | description
+    recorded = config.get("passage_encoder_fingerprint")
+    return description | ({"belongs to passage encoder": recorded} if recorded else {})

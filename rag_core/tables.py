@@ -97,6 +97,10 @@ class TableWriter:
         self._writer.add_key_value_metadata({_FOOTER_KEY: json.dumps(self.footer, sort_keys=True)})
         self._writer.close()
 
+    def abandon(self) -> None:
+        """Gives the table up without a footer, so that nothing takes what was written for a table."""
+        self._writer.is_open = False  # or the writer would write a footer when it is collected
+
     def _flush(self) -> None:
         if self._buffer:
             self._writer.write_table(pa.Table.from_batches(self._buffer, schema=self.schema))
@@ -122,8 +126,12 @@ def create_table(storage: Storage, path: str, schema: pa.Schema) -> Iterator[Tab
     with storage.create(path) as file:
         hashing = HashingFile(file)
         creation = TableCreation(TableWriter(hashing, schema))
-        yield creation
-        creation.writer.finish()
+        try:
+            yield creation
+            creation.writer.finish()
+        except BaseException:
+            creation.writer.abandon()
+            raise
     name = path.rsplit("/", 1)[-1]
     creation.written = WrittenFile(name, creation.writer.rows, hashing.tell(), hashing.sha256)
 
@@ -146,7 +154,9 @@ def inspect_table(storage: Storage, path: str) -> TableFile:
     with _open_parquet(storage, path) as parquet:
         metadata = parquet.metadata.metadata or {}
         footer = metadata.get(_FOOTER_KEY.encode())
-        return TableFile(parquet.metadata.num_rows, parquet.schema_arrow, json.loads(footer) if footer else None)
+        return TableFile(
+            parquet.metadata.num_rows, parquet.schema_arrow, json.loads(footer) if footer else None
+        )
 
 
 def read_batches(
@@ -188,7 +198,8 @@ def read_batches(
 
 def _row_groups(parquet: pq.ParquetFile, begin: int, end: int | None) -> tuple[list[int], int]:
     """The row groups that hold [begin, end), and the rows to skip in the first of them."""
-    groups, skip, first = [], 0, 0
+    groups: list[int] = []
+    skip, first = 0, 0
     for group in range(parquet.metadata.num_row_groups):
         last = first + parquet.metadata.row_group(group).num_rows
         if last > begin and (end is None or first < end):

@@ -6,7 +6,17 @@ and types fit. This package imports pyarrow only.
 
 import pyarrow as pa
 
-from schemas import answers, embeddings, labels, passages, questions, rejects, retrievals, scores
+from schemas import (
+    answers,
+    embeddings,
+    labels,
+    passages,
+    question_vectors,
+    questions,
+    rejects,
+    retrievals,
+    scores,
+)
 from schemas.conform import SchemaError, conform, readable_schema
 from schemas.field import FORMAT_VERSION, describe
 
@@ -14,6 +24,7 @@ TABLES: dict[str, pa.Schema] = {
     "passages": passages.SCHEMA,
     "embeddings": embeddings.SCHEMA,
     "questions": questions.SCHEMA,
+    "question_vectors": question_vectors.SCHEMA,
     "retrievals": retrievals.SCHEMA,
     "answers": answers.SCHEMA,
     "labels": labels.SCHEMA,

@@ -17,7 +17,9 @@ PASSAGE = pa.struct(
         field("text", pa.string(), "the passage's words; null with --no_passage_texts", nullable=True),
         SCORE_FIELD,
         field("prior", pa.float64(), "p(z|x), softmax of the scores over the passages of the row"),
-        field("log_prob", pa.float64(), "log p(y|x,z); null where Fast Decoding left it unscored", nullable=True),
+        field(
+            "log_prob", pa.float64(), "log p(y|x,z); null where Fast Decoding left it unscored", nullable=True
+        ),
         field(
             "posterior",
             pa.float64(),
@@ -29,7 +31,9 @@ TOKEN = pa.struct(
     [
         field("token", pa.string(), "decoded text of the token; the end token is last"),
         field("log_prob", pa.float64(), "log p of this token given x and the tokens before it"),
-        field("posterior", list_of("value", pa.float32()), "p(z|x, y up to this token), in the passages' order"),
+        field(
+            "posterior", list_of("value", pa.float32()), "p(z|x, y up to this token), in the passages' order"
+        ),
     ]
 )
 
@@ -40,8 +44,12 @@ SCHEMA = pa.schema(
         field("answer", pa.string(), "the generated answer"),
         field("log_prob", pa.float64(), "log p(y|x), end token included, whatever the length penalty"),
         field("finish_reason", pa.string(), "end: the model ended it; length: --max_new_tokens cut it"),
-        field("candidates", list_of("candidate", _CANDIDATE), "the best candidates, as the search orders them"),
-        field("passages", list_of("passage", PASSAGE), "the passages it was generated from, best score first"),
+        field(
+            "candidates", list_of("candidate", _CANDIDATE), "the best candidates, as the search orders them"
+        ),
+        field(
+            "passages", list_of("passage", PASSAGE), "the passages it was generated from, best score first"
+        ),
         field("tokens", list_of("token", TOKEN), "null without --token_posteriors", nullable=True),
         field("answer_bound", pa.float64(), "by how much log p(y|x) can exceed log_prob; 0 where exact"),
     ]

@@ -58,7 +58,9 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema, path: str) -> pa.RecordBat
         try:
             array = array.cast(column.type)
         except pa.ArrowInvalid as error:
-            raise SchemaError(f"{path}: column '{column.name}' cannot be read as {column.type}: {error}") from error
+            raise SchemaError(
+                f"{path}: column '{column.name}' cannot be read as {column.type}: {error}"
+            ) from error
         if array.null_count and not column.nullable:
             raise SchemaError(f"{path}: column '{column.name}' holds {array.null_count} nulls, expected none")
         arrays.append(array)
@@ -92,7 +94,7 @@ def _target_list(found: pa.DataType, expected: pa.DataType) -> pa.DataType | Non
         if not pa.types.is_floating(values):
             return None
         kept = values if values in (pa.float16(), pa.float32()) else pa.float32()
-        return pa.list_(pa.field("value", kept), found.list_size)
+        return pa.list_(kept, found.list_size)
     inner = _target_type(values, expected.value_type)
     return None if inner is None else pa.list_(expected.value_field.with_type(inner))
 

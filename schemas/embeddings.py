@@ -17,5 +17,5 @@ SCHEMA = pa.schema([_PASSAGE_ID, field("vector", pa.list_(pa.float32()), _DESCRI
 def embeddings_schema(dimension: int, vector_dtype: str) -> pa.Schema:
     """The schema with vectors of `dimension` values of `vector_dtype` (`float16` or `float32`)."""
     value_type = {"float16": pa.float16(), "float32": pa.float32()}[vector_dtype]
-    vector = pa.list_(pa.field("value", value_type, nullable=False), dimension)
+    vector = pa.list_(value_type, dimension)  # an item field of our own would be lost in pickling
     return pa.schema([_PASSAGE_ID, field("vector", vector, _DESCRIPTION)])

@@ -18,6 +18,8 @@ RETRIEVED_PASSAGE = pa.struct([*PASSAGE_FIELDS, SCORE_FIELD])
 SCHEMA = pa.schema(
     [
         *QUESTION_FIELDS,
-        field("passages", list_of("passage", RETRIEVED_PASSAGE), "the top K, by falling score, then passage_id"),
+        field(
+            "passages", list_of("passage", RETRIEVED_PASSAGE), "the top K, by falling score, then passage_id"
+        ),
     ]
 )

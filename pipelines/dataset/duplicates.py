@@ -20,7 +20,10 @@ _MAX_BUCKETS = 1 << 16
 DUPLICATE_DTYPE = np.dtype(
     [
         *((name, "<i8") for name in ("unit_source", "unit_number", "row", "rows", "position", "source")),
-        *((name, "<i8") for name in ("first_unit_source", "first_unit_number", "first_position", "first_source")),
+        *(
+            (name, "<i8")
+            for name in ("first_unit_source", "first_unit_number", "first_position", "first_source")
+        ),
     ]
 )
 

@@ -96,7 +96,9 @@ def read_manifest(storage: Storage, folder: str) -> Manifest | None:
     except ValueError as error:
         raise UsageError(f"{path}: is not JSON ({error}); is this folder a data set of rag-beam?") from error
     if not isinstance(content, dict) or "checksum" not in content or "table" not in content:
-        raise UsageError(f"{path}: is not a manifest of rag-beam; is this folder a data set of another program?")
+        raise UsageError(
+            f"{path}: is not a manifest of rag-beam; is this folder a data set of another program?"
+        )
     stated = content.pop("checksum")
     found = fingerprint(content)
     if stated != found:
@@ -122,6 +124,25 @@ def read_manifest(storage: Storage, folder: str) -> Manifest | None:
         created_by=content["created_by"],
         schema_version=content["schema_version"],
     )
+
+
+def check_parts_present(storage: Storage, folder: str, manifest: Manifest) -> None:
+    """A quick look: every part is there and has its size. Content is proved when a part is read.
+
+    Raises:
+      UsageError: a part is missing or of another size than the manifest says.
+    """
+    for part in manifest.parts:
+        path = join(folder, part.name)
+        if not storage.exists(path):
+            raise UsageError(
+                f"{path}: is missing, though {MANIFEST} lists it; make {folder} again with --overwrite"
+            )
+        size = storage.size(path)
+        if size != part.bytes:
+            raise UsageError(
+                f"{path}: has {size} bytes, {MANIFEST} says {part.bytes}; make {folder} again with --overwrite"
+            )
 
 
 def check_file_name(name: str, where: str) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,12 +12,12 @@ import pyarrow as pa
 
 from pipelines.dataset.duplicates import read_duplicates
 from pipelines.dataset.ledger import Counts, is_flood
-from pipelines.dataset.manifest import Manifest, write_manifest
+from pipelines.dataset.manifest import Manifest, read_manifest, write_manifest
 from pipelines.dataset.target import Target
 from pipelines.dataset.unit import UnitReport, rejects_batch, unit_path
 from rag_core.errors import UsageError
 from rag_core.records import Reject, RejectReason
-from rag_core.storage import Storage, join
+from rag_core.storage import Storage, file_name, join
 from rag_core.tables import WrittenFile, create_table, inspect_table, read_batches
 from schemas import FORMAT_VERSION, TABLES
 
@@ -51,13 +52,17 @@ class SourceLosses:
     buckets: int
 
 
-def plan_parts(storage: Storage, target: Target, reports: list[UnitReport], buckets: int) -> Iterator[PartPlan]:
+def plan_parts(
+    storage: Storage, target: Target, reports: list[UnitReport], buckets: int
+) -> Iterator[PartPlan]:
     """Cuts each source's rows, units in order and duplicates left away, into parts."""
     for source, units in _by_source(reports):
         duplicates = read_duplicates(storage, target, buckets, source)
         kept = {unit.number: unit.rows - _dropped_rows(duplicates, unit.number) for unit in units}
         for number, segments in enumerate(_cut(kept, target.rows_per_part)):
-            name = target.part_names[source] if target.part_names else f"part-{source:05d}-{number:05d}.parquet"
+            name = (
+                target.part_names[source] if target.part_names else f"part-{source:05d}-{number:05d}.parquet"
+            )
             yield PartPlan(name, source, segments, buckets)
 
 
@@ -120,6 +125,7 @@ def finish(storage: Storage, target: Target, counts: Counts, parts: list[Written
     After a flood parts and rejects can be read, and a rerun that allows more rejects ends here
     without computing a unit again.
     """
+    _carry(storage, target, counts)
     outcome = join(target.work_folder, _OUTCOME)
     if is_flood(counts, target.max_rejects):
         with storage.create(outcome) as file:
@@ -136,6 +142,22 @@ def finish(storage: Storage, target: Target, counts: Counts, parts: list[Written
     )
     write_manifest(storage, target.folder, manifest)
     storage.remove(target.work_folder)
+
+
+def _carry(storage: Storage, target: Target, counts: Counts) -> None:
+    """Adds what data sets on the way to this one read, left out and rejected, and copies their rejects."""
+    for index, folder in enumerate(target.carried):
+        manifest = read_manifest(storage, folder)
+        if manifest is None:
+            raise UsageError(f"{folder}: has no manifest; run the command again")
+        if index == 0:
+            counts.read = manifest.counts.read
+        counts.left_out.update(manifest.counts.left_out)
+        counts.rejected.update(manifest.counts.rejected)
+        for path in storage.list_files(join(folder, "rejects")):
+            name = file_name(path).replace("part-", f"part-{manifest.table}-", 1)
+            with storage.open(path) as source, storage.create(join(target.folder, "rejects", name)) as copy:
+                shutil.copyfileobj(source, copy)
 
 
 def flood_counts(storage: Storage, target: Target) -> Counts | None:

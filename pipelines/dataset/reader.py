@@ -1,5 +1,6 @@
 """Opens a data set to read: ours, proved by its manifest, or Parquet that somebody else made."""
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -9,7 +10,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.dataset.manifest import MANIFEST, Input, Manifest, fingerprint, read_manifest
+from pipelines.dataset.manifest import (
+    MANIFEST,
+    Input,
+    Manifest,
+    check_parts_present,
+    fingerprint,
+    read_manifest,
+)
 from pipelines.dataset.target import is_unfinished
 from rag_core.errors import UsageError
 from rag_core.storage import Storage, file_name, join
@@ -34,7 +42,9 @@ class Part:
           UsageError: the file is missing, damaged or another than the manifest lists.
         """
         _prove(storage, self)
-        yield from read_batches(storage, self.path, TABLES[table], begin=begin, end=end, batch_rows=batch_rows)
+        yield from read_batches(
+            storage, self.path, TABLES[table], begin=begin, end=end, batch_rows=batch_rows
+        )
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,7 @@ class Dataset:
 
     Attributes:
       fingerprint: the manifest's, or the hash of the files' hashes where there is no manifest.
+      inputs: what it was made from; empty for Parquet made elsewhere.
       details: what the stage that made it told in the manifest; empty for Parquet made elsewhere.
     """
 
@@ -50,6 +61,7 @@ class Dataset:
     table: str
     parts: list[Part]
     fingerprint: str
+    inputs: list[Input] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -87,7 +99,9 @@ def open_dataset(storage: Storage, path: str, table: str) -> Dataset:
         fit, a part is missing or of another size than the manifest says, or it has no rows.
     """
     if not storage.exists(path):
-        raise UsageError(f"{path}: no such folder or file; expected the {table} of an earlier stage, or Parquet")
+        raise UsageError(
+            f"{path}: no such folder or file; expected the {table} of an earlier stage, or Parquet"
+        )
     manifest = read_manifest(storage, path) if storage.is_folder(path) else None
     dataset = _ours(storage, path, table, manifest) if manifest else _foreign(storage, path, table)
     if not dataset.rows:
@@ -95,21 +109,31 @@ def open_dataset(storage: Storage, path: str, table: str) -> Dataset:
     return dataset
 
 
+def find_table(storage: Storage, path: str, tables: tuple[str, ...]) -> str:
+    """Which of `tables` a data set holds: what its manifest says, else the first whose columns fit.
+
+    Raises:
+      UsageError: nothing is there, or it holds none of them.
+    """
+    if not storage.exists(path):
+        raise UsageError(f"{path}: no such folder or file; expected {', '.join(tables)}")
+    manifest = read_manifest(storage, path) if storage.is_folder(path) else None
+    if manifest is not None:
+        if manifest.table in tables:
+            return manifest.table
+        raise UsageError(f"{path}: holds {manifest.table}, expected {', '.join(tables)}")
+    for table in tables:
+        with contextlib.suppress(UsageError):
+            return _foreign(storage, path, table).table
+    raise UsageError(f"{path}: is unfinished, or its columns are those of none of {', '.join(tables)}")
+
+
 def _ours(storage: Storage, path: str, table: str, manifest: Manifest) -> Dataset:
     if manifest.table != table:
         raise UsageError(f"{path}: holds {manifest.table}, expected {table}")
-    parts = []
-    for part in manifest.parts:
-        part_path = join(path, part.name)
-        if not storage.exists(part_path):
-            raise UsageError(f"{part_path}: is missing, though {MANIFEST} lists it; make {path} again with --overwrite")
-        size = storage.size(part_path)
-        if size != part.bytes:
-            raise UsageError(
-                f"{part_path}: has {size} bytes, {MANIFEST} says {part.bytes}; make {path} again with --overwrite"
-            )
-        parts.append(Part(part_path, part.rows, part.sha256))
-    return Dataset(path, table, parts, manifest.fingerprint, manifest.details)
+    check_parts_present(storage, path, manifest)
+    parts = [Part(join(path, part.name), part.rows, part.sha256) for part in manifest.parts]
+    return Dataset(path, table, parts, manifest.fingerprint, manifest.inputs, manifest.details)
 
 
 def _foreign(storage: Storage, path: str, table: str) -> Dataset:

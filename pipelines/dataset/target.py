@@ -6,7 +6,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.dataset.manifest import Input, Manifest, StaleManifest, fingerprint, read_manifest
+from pipelines.dataset.manifest import (
+    Input,
+    Manifest,
+    StaleManifest,
+    check_parts_present,
+    fingerprint,
+    read_manifest,
+)
 from rag_core.errors import UsageError
 from rag_core.storage import TEMPORARY_MARK, Storage, file_name, join
 from schemas import FORMAT_VERSION, TABLES
@@ -29,6 +36,8 @@ class Target:
       max_rejects: share of rejected records that is accepted; None is the default share.
       unique: whether a record whose key was met before is rejected (`UnitWriter.key`).
       schema: of the parts; the table's own unless a stage narrows it.
+      carried: data sets, made on the way to this one, whose left out and rejected records are this
+        one's: the first of them read the input.
       part_names: the name of each source's only part, where another data set prescribes it.
       details: goes into the manifest as it is.
     """
@@ -42,6 +51,7 @@ class Target:
     max_rejects: float | None = None
     unique: bool = False
     schema: pa.Schema | None = None
+    carried: tuple[str, ...] = ()
     part_names: tuple[str, ...] = ()
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -94,7 +104,7 @@ def claim(storage: Storage, target: Target, *, overwrite: bool) -> Manifest | No
     if existing is not None:
         manifest = read_manifest(storage, folder)
         if manifest is not None:
-            _check_parts_present(storage, folder, manifest)
+            check_parts_present(storage, folder, manifest)
             return manifest
         for path in storage.list_files(folder):
             if TEMPORARY_MARK in file_name(path):
@@ -186,15 +196,3 @@ def _difference(existing: dict[str, Any], wanted: dict[str, Any]) -> str:
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "…"
-
-
-def _check_parts_present(storage: Storage, folder: str, manifest: Manifest) -> None:
-    for part in manifest.parts:
-        path = join(folder, part.name)
-        if not storage.exists(path):
-            raise UsageError(f"{path}: is missing, though the manifest lists it; make the data set again with --overwrite")
-        size = storage.size(path)
-        if size != part.bytes:
-            raise UsageError(
-                f"{path}: has {size} bytes, the manifest says {part.bytes}; make the data set again with --overwrite"
-            )

@@ -78,7 +78,9 @@ class UnitReport:
 class UnitWriter:
     """Takes a unit's rows and its ledger while it is computed; memory stays bounded by buffers."""
 
-    def __init__(self, storage: Storage, target: Target, unit: Unit, table: TableWriter, side_files: ExitStack):
+    def __init__(
+        self, storage: Storage, target: Target, unit: Unit, table: TableWriter, side_files: ExitStack
+    ):
         self.counts = Counts()
         self.unit = unit
         self._storage = storage

@@ -1,7 +1,6 @@
 """Passages to vectors: the work of the `encode` stage."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -9,42 +8,25 @@ import pyarrow as pa
 from pipelines.dataset.reader import Dataset
 from pipelines.dataset.unit import Unit, UnitWriter
 from pipelines.filesystems import STORAGE
+from pipelines.transforms.models import PassageEncoderLoader
 from pipelines.transforms.units import Work
-from pipelines.transforms.threads import limit_threads
-from rag_core.encoders import PassageEncoder, load_passage_encoder
+from pipelines.transforms.vectors import vector_column
+from rag_core.encoders import PassageEncoder
 from rag_core.records import Reject, RejectReason
 from schemas.embeddings import embeddings_schema
-
-
-@dataclass(frozen=True)
-class PassageEncoderLoader:
-    """How a worker loads its passage encoder."""
-
-    model: str
-    device: str
-    dtype: str
-    max_tokens: int
-    passage_template: str
-    allow_pickle: bool
-    num_threads: int
-
-    def load(self) -> PassageEncoder:
-        limit_threads(self.num_threads)
-        return load_passage_encoder(
-            self.model,
-            device=self.device,
-            dtype=self.dtype,
-            max_tokens=self.max_tokens,
-            passage_template=self.passage_template,
-            allow_pickle=self.allow_pickle,
-        )
 
 
 class EncodePassages(Work):
     """Encodes runs of rows of a passages part; vectors keep the rows' order."""
 
     def __init__(
-        self, passages: Dataset, loader: PassageEncoderLoader, *, unit_rows: int, batch_tokens: int, vector_dtype: str
+        self,
+        passages: Dataset,
+        loader: PassageEncoderLoader,
+        *,
+        unit_rows: int,
+        batch_tokens: int,
+        vector_dtype: str,
     ):
         self._passages = passages
         self._loader = loader
@@ -70,8 +52,8 @@ class EncodePassages(Work):
             ids += batch.column("passage_id").to_pylist()
             titles += batch.column("title").to_pylist()
             texts += batch.column("text").to_pylist()
-        vectors = loaded.encode(titles, texts, batch_tokens=self._batch_tokens).astype(self._vector_dtype)
-        writer.read(len(ids))
+        vectors = loaded.encode(titles, texts, batch_tokens=self._batch_tokens, on_rows=writer.read)
+        vectors = vectors.astype(self._vector_dtype)
         finite = np.isfinite(vectors).all(axis=1)
         for row in np.flatnonzero(~finite):
             writer.reject(
@@ -93,6 +75,6 @@ class EncodePassages(Work):
 def vectors_batch(passage_ids: list[str], vectors: np.ndarray) -> pa.RecordBatch:
     """Rows of the embeddings table; `vectors` is [N, D] of float16 or float32."""
     schema = embeddings_schema(vectors.shape[1], str(vectors.dtype))
-    values = pa.array(np.ascontiguousarray(vectors).reshape(-1))
-    column = pa.FixedSizeListArray.from_arrays(values, type=schema.field("vector").type)
-    return pa.RecordBatch.from_arrays([pa.array(passage_ids, pa.string()), column], schema=schema)
+    return pa.RecordBatch.from_arrays(
+        [pa.array(passage_ids, pa.string()), vector_column(vectors)], schema=schema
+    )

@@ -56,7 +56,9 @@ class ChunkCorpus(Work):
                     self._add(record, index, batches, writer)
         batches.flush()
 
-    def _add(self, record: Document | Passage, source: int, batches: "_PassageBatches", writer: UnitWriter) -> None:
+    def _add(
+        self, record: Document | Passage, source: int, batches: "_PassageBatches", writer: UnitWriter
+    ) -> None:
         writer.read()
         writer.accept()
         rows = 0
@@ -85,7 +87,9 @@ class ChunkCorpus(Work):
         group: list[Source] = []
         group_bytes = 0
         for source in self._sources:
-            whole_file = source.streams is None and not STORAGE.is_folder(source.path) and STORAGE.exists(source.path)
+            whole_file = (
+                source.streams is None and not STORAGE.is_folder(source.path) and STORAGE.exists(source.path)
+            )
             size = STORAGE.size(source.path) if whole_file else _UNIT_BYTES
             fits = size <= _SMALL_FILE_BYTES and group_bytes + size <= _UNIT_BYTES
             if group and not (fits and source.format == group[0].format and group_bytes):
@@ -115,6 +119,9 @@ class _PassageBatches:
     def flush(self) -> None:
         if self._rows:
             columns = [[getattr(row, name) for row in self._rows] for name in TABLES["passages"].names]
-            arrays = [pa.array(values, field.type) for values, field in zip(columns, TABLES["passages"], strict=True)]
+            arrays = [
+                pa.array(values, field.type)
+                for values, field in zip(columns, TABLES["passages"], strict=True)
+            ]
             self._writer.write(pa.RecordBatch.from_arrays(arrays, schema=TABLES["passages"]))
         self._rows, self._bytes = [], 0

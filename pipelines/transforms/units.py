@@ -60,6 +60,23 @@ class Work(ABC):
         """Streams the unit's rows and its ledger into the writer."""
 
 
+class ComputeUnits(beam.PTransform):
+    """Units of `work`, computed and committed: one trigger element to a report a unit."""
+
+    def __init__(self, target: Target, work: Work):
+        super().__init__(label=f"Compute {target.table}")
+        self._target = target
+        self._work = work
+
+    def expand(self, trigger: beam.PCollection) -> beam.PCollection:
+        return (
+            trigger
+            | "PlanUnits" >> beam.ParDo(PlanUnitsFn(self._target, self._work))
+            | "SpreadUnits" >> beam.Reshuffle()
+            | "ComputeUnit" >> beam.ParDo(ComputeUnitFn(self._target, self._work))
+        )
+
+
 class MakeDataset(beam.PTransform):
     """Makes `target` by `work`; takes one trigger element, gives one when the manifest is there."""
 
@@ -70,12 +87,7 @@ class MakeDataset(beam.PTransform):
 
     def expand(self, trigger: beam.PCollection) -> beam.PCollection:
         target = self._target
-        reports = (
-            trigger
-            | "PlanUnits" >> beam.ParDo(PlanUnitsFn(target, self._work))
-            | "SpreadUnits" >> beam.Reshuffle()
-            | "ComputeUnit" >> beam.ParDo(ComputeUnitFn(target, self._work))
-        )
+        reports = trigger | ComputeUnits(target, self._work)
         buckets = trigger | "PlanBuckets" >> beam.ParDo(PlanBucketsFn(target), beam.pvalue.AsList(reports))
         found = (
             buckets

@@ -1,0 +1,54 @@
+"""Options that the stages with a generator share: `generate` and `classify`."""
+
+from typing import Any
+
+from pipelines.dataset.manifest import Input
+from pipelines.dataset.target import Target
+from pipelines.options import ModelSettings, option
+from pipelines.transforms.models import GeneratorLoader, threads_per_worker
+from rag_core.answers import DEFAULT_BATCH_TOKENS
+from rag_core.model_files import model_fingerprint, resolve_device, resolve_dtype, resolve_model
+
+
+class AnswererSettings(ModelSettings):
+    """Options that `generate` and `classify` share."""
+
+    retrievals: str = option("retrievals: a data set of `retrieve`, or Parquet", path="data")
+    model: str = option("a Hugging Face RAG checkpoint or seq2seq model; local or a hub id", path="model")
+    n_docs: int | None = option(
+        "passages of a row to use; 0: none, closed book; default: all in the row", None, ge=0
+    )
+    max_input_tokens: int = option(
+        "tokens of title / text // question; the passage is cut, never the question", 300, ge=8
+    )
+    batch_tokens: int = option(
+        "context tokens computed at once, padding included", DEFAULT_BATCH_TOKENS, changes_result=False, ge=1
+    )
+    unit_rows: int = option("questions of a unit: what is computed and resumed as a whole", 256, ge=1)
+    rows_per_part: int = option("the most rows of a part", 50_000, ge=1)
+
+    def loader(self, workers: int) -> GeneratorLoader:
+        """What a worker loads."""
+        return GeneratorLoader(
+            model=self.model,
+            device=self.device,
+            dtype=self.dtype,
+            allow_pickle=self.allow_pickle,
+            num_threads=threads_per_worker(self.num_threads, workers),
+            max_input_tokens=self.max_input_tokens,
+        )
+
+    def target(self, table: str, stage: str, retrievals: Input, **resolved: Any) -> Target:
+        """What is made of these settings; the model counts by its content, the dtype as resolved."""
+        model = model_fingerprint(resolve_model(self.model))
+        dtype = str(resolve_dtype(self.dtype, resolve_device(self.device))).removeprefix("torch.")
+        return Target(
+            folder=self.output,
+            table=table,
+            stage=stage,
+            settings=self.result_settings() | {"model": model, "dtype": dtype} | resolved,
+            inputs=[retrievals],
+            rows_per_part=self.rows_per_part,
+            max_rejects=self.max_rejects,
+            details={"model": {"model": self.model, "fingerprint": model, "dtype": dtype}},
+        )

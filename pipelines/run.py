@@ -1,0 +1,204 @@
+"""`rag-beam run`: the stages in order, from one file. A rerun goes on where the last one ended."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pydantic
+import yaml
+
+from pipelines import chunk, classify, encode, evaluate, generate, index, retrieve
+from pipelines.dataset.manifest import read_manifest
+from pipelines.dataset.target import is_unfinished
+from pipelines.filesystems import STORAGE, is_local
+from pipelines.launch import Stage, exit_status
+from pipelines.options import Settings, StageSettings, add_arguments, option, parse, path_kind, validated
+from rag_core.errors import RagBeamError, UsageError
+from rag_core.storage import join
+
+STAGES: dict[str, Stage[Any]] = {
+    module.STAGE.name: module.STAGE
+    for module in (chunk, encode, index, retrieve, generate, classify, evaluate)
+}
+
+_EXAMPLE = """\
+example of a run file (paths are relative to it; the name of a step stands for its output):
+
+  output: out
+  options: {num_threads: 2}
+  steps:
+    passages:   {stage: chunk, input: [corpus/*.jsonl]}
+    embeddings: {stage: encode, passages: passages, encoder: models/passage_encoder}
+    index:      {stage: index, embeddings: embeddings, passages: passages}
+    retrievals: {stage: retrieve, index: index, questions: questions.jsonl, encoder: models/rag, n_docs: 5}
+    answers:    {stage: generate, retrievals: retrievals, model: models/rag, model_type: rag_token}
+    scores:     {stage: evaluate, predictions: answers, references: questions.jsonl}
+"""
+
+
+class RunSettings(Settings):
+    """Options of `rag-beam run` besides the run file."""
+
+    only: list[str] | None = option("run these steps only, named by step or by stage", None)
+    output: str | None = option(
+        "folder for the steps' outputs, in place of the run file's", None, path="data"
+    )
+    plan: bool = option("print what would be done, and do nothing", False)
+
+
+class RunFile(Settings):
+    """The content of a run file.
+
+    Attributes:
+      output: folder that gets a folder for each step.
+      options: given to every step whose stage has them.
+      steps: by name, in the order they are run: `stage` and the stage's options.
+    """
+
+    output: str
+    options: dict[str, Any] = pydantic.Field(default_factory=dict)
+    steps: dict[str, dict[str, Any]] = pydantic.Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage with its settings, under a name of its own."""
+
+    name: str
+    stage: Stage[Any]
+    settings: StageSettings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the steps from a command line; returns the exit status."""
+    with exit_status() as status:
+        arguments = sys.argv[1:] if argv is None else list(argv)
+        parser = argparse.ArgumentParser(
+            prog="rag-beam run",
+            description="Runs stages one after the other in this process.\n\n" + _EXAMPLE,
+            epilog="Every Apache Beam pipeline option may follow.",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        parser.add_argument("run_file", help="a YAML file")
+        add_arguments(parser, RunSettings)
+        settings, beam_args = parse(parser, RunSettings, arguments)
+        run_file = parser.parse_known_args(arguments)[0].run_file
+        steps = read_steps(run_file, settings)
+        if settings.plan:
+            print(plan(steps))
+        else:
+            run(steps, beam_args)
+    return status.code
+
+
+def read_steps(path: str, settings: RunSettings) -> list[Step]:
+    """The steps of a run file that `--only` leaves, validated before the first one begins.
+
+    Raises:
+      UsageError: the file cannot be read or is not a run file; a step's stage or option does not
+        exist or does not fit; `--only` names nothing.
+    """
+    try:
+        with STORAGE.open(path) as file:
+            content = yaml.safe_load(file.read())
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such run file") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: is not YAML: {error}") from error
+    if not isinstance(content, Mapping):
+        raise UsageError(f"{path}: expected a mapping with output and steps, see rag-beam run --help")
+    run_file = validated(RunFile, content, where=path)
+    base = os.path.dirname(path) or "."
+    output = settings.output or _relative_to(base, run_file.output)
+    outputs = {name: join(output, name) for name in run_file.steps}
+    steps = [
+        _step(path, base, name, fields, run_file.options, outputs) for name, fields in run_file.steps.items()
+    ]
+    wanted = settings.only
+    if wanted is None:
+        return steps
+    known = {step.name for step in steps} | {step.stage.name for step in steps}
+    for name in wanted:
+        if name not in known:
+            raise UsageError(f"--only {name}: {path} has the steps {', '.join(outputs)}")
+    return [step for step in steps if step.name in wanted or step.stage.name in wanted]
+
+
+def run(steps: Sequence[Step], beam_args: Sequence[str]) -> None:
+    """Runs the steps in order; what is complete is not done again.
+
+    Raises:
+      RagBeamError: as the step that failed raised it, its name before the message.
+    """
+    for number, step in enumerate(steps, start=1):
+        print(f"[{number}/{len(steps)}] {step.name}", flush=True)
+        begin = time.monotonic()
+        try:
+            step.stage.run(step.settings, beam_args)
+        except RagBeamError as error:
+            error.args = (f"{step.name}: {error}",)
+            raise
+        print(f"    {time.monotonic() - begin:.1f} s", flush=True)
+
+
+def plan(steps: Sequence[Step]) -> str:
+    """What a run would find and do, a line a step."""
+    lines = [f"{'step':<24}{'stage':<12}{'state':<12}output"]
+    for step in steps:
+        folder = step.settings.output
+        if STORAGE.exists(folder) and read_manifest(STORAGE, folder) is not None:
+            state = "complete"
+        else:
+            state = "unfinished" if is_unfinished(STORAGE, folder) else "to do"
+        lines.append(f"{step.name:<24}{step.stage.name:<12}{state:<12}{folder}")
+    return "\n".join(lines)
+
+
+def _step(
+    path: str,
+    base: str,
+    name: str,
+    fields: Mapping[str, Any],
+    common: Mapping[str, Any],
+    outputs: Mapping[str, str],
+) -> Step:
+    where = f"{path}: step {name}"
+    if fields.get("stage") not in STAGES:
+        raise UsageError(f"{where}: stage is {fields.get('stage')!r}, expected one of {', '.join(STAGES)}")
+    stage = STAGES[fields["stage"]]
+    known = stage.settings.model_fields
+    values = {key: value for key, value in common.items() if key in known}
+    values |= {key: value for key, value in fields.items() if key != "stage"}
+    if "output" in values:
+        raise UsageError(
+            f"{where}: has an output of its own; a step's output is its name under the run's output"
+        )
+    for key, value in values.items():
+        kind = path_kind(known[key]) if key in known else None
+        if kind is not None:
+            several = isinstance(value, list)
+            resolved = [_resolve(base, str(item), kind, outputs) for item in (value if several else [value])]
+            values[key] = resolved if several else resolved[0]
+    return Step(name, stage, validated(stage.settings, values | {"output": outputs[name]}, where=where))
+
+
+def _resolve(base: str, value: str, kind: str, outputs: Mapping[str, str]) -> str:
+    if value in outputs:
+        return outputs[value]
+    relative = _relative_to(base, value)
+    if kind == "model" and not STORAGE.exists(relative):
+        return value  # a hub id
+    return relative
+
+
+def _relative_to(base: str, path: str) -> str:
+    return path if os.path.isabs(path) or not is_local(path) else os.path.normpath(os.path.join(base, path))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,104 @@
+"""How worker processes load models: once each, with their share of the cores."""
+
+import functools
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import pyarrow as pa
+import torch
+import transformers
+
+from rag_core.encoders import PassageEncoder, QuestionEncoder, load_passage_encoder, load_question_encoder
+from rag_core.generator import Generator, load_generator
+from rag_core.model_files import resolve_device
+
+
+@dataclass(frozen=True)
+class ModelLoader(ABC):
+    """What it takes to load a model; small and picklable, so that it can travel to the workers."""
+
+    model: str
+    device: str
+    dtype: str
+    allow_pickle: bool
+    num_threads: int
+
+    def load(self) -> Any:
+        """The model, the same object at every call with equal settings in this process.
+
+        Only the last one is kept: a run's stages follow each other in one process, and each needs
+        the memory of the one before.
+        """
+        limit_threads(self.num_threads)
+        return _load_once(self)
+
+    @abstractmethod
+    def _load(self) -> Any: ...
+
+    def _where(self) -> dict[str, Any]:
+        return {"device": self.device, "dtype": self.dtype, "allow_pickle": self.allow_pickle}
+
+
+@dataclass(frozen=True)
+class PassageEncoderLoader(ModelLoader):
+    """Loads a `PassageEncoder`."""
+
+    max_tokens: int = 256
+    passage_template: str = "{title} {text}"
+
+    def _load(self) -> PassageEncoder:
+        return load_passage_encoder(
+            self.model, max_tokens=self.max_tokens, passage_template=self.passage_template, **self._where()
+        )
+
+
+@dataclass(frozen=True)
+class QuestionEncoderLoader(ModelLoader):
+    """Loads a `QuestionEncoder`."""
+
+    max_tokens: int = 256
+
+    def _load(self) -> QuestionEncoder:
+        return load_question_encoder(self.model, max_tokens=self.max_tokens, **self._where())
+
+
+@dataclass(frozen=True)
+class GeneratorLoader(ModelLoader):
+    """Loads a `Generator`."""
+
+    max_input_tokens: int = 300
+
+    def _load(self) -> Generator:
+        return load_generator(self.model, max_input_tokens=self.max_input_tokens, **self._where())
+
+
+@functools.lru_cache(maxsize=1)
+def _load_once(loader: ModelLoader) -> Any:
+    transformers.utils.logging.disable_progress_bar()  # our own bar is on the terminal
+    return loader._load()
+
+
+def default_batch_tokens(device: str) -> int:
+    """Tokens of a batch to encode where nobody says: on a CPU, small batches stay in its caches."""
+    return 2_048 if resolve_device(device).type == "cpu" else 65_536
+
+
+def threads_per_worker(num_threads: int | None, workers: int) -> int:
+    """CPU threads that each of `workers` local processes may use."""
+    return num_threads or max(1, available_cores() // max(1, workers))
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def limit_threads(num_threads: int) -> None:
+    """Holds torch, FAISS, Arrow and the tokenizers of this process to so many threads."""
+    torch.set_num_threads(num_threads)
+    faiss.omp_set_num_threads(num_threads)
+    pa.set_cpu_count(num_threads)
+    os.environ["RAYON_NUM_THREADS"] = str(num_threads)  # read by tokenizers when its pool starts
