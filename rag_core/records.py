@@ -64,12 +64,18 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question or claim; `answers` are gold answers or the gold label, None where unknown."""
+    """A question or claim.
+
+    Attributes:
+      answers: gold answers or the gold label, None where unknown.
+      evidence: sets of gold document ids, each of which suffices; empty where unknown.
+    """
 
     question_id: str
     question: str
     answers: tuple[str, ...] | None
     position: int
+    evidence: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,48 @@
+"""Which formats a corpus may have, and the unit of work in which one is read."""
+
+from dataclasses import dataclass
+
+from rag_core import storage
+
+CORPUS_FORMATS: tuple[str, ...] = (
+    "wikipedia_xml",
+    "wikiextractor",
+    "dpr_tsv",
+    "kilt",
+    "squad",
+    "fever_wiki",
+    "jsonl",
+    "csv",
+    "text",
+    "parquet",
+    "hf_dataset",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One unit of reading: a file, a member of a zip archive, or some streams of a multistream dump.
+
+    Attributes:
+      path: file path or URL; for `hf_dataset` a folder or the name of a dataset.
+      format: one of `CORPUS_FORMATS` (of `QUESTION_FORMATS` for questions).
+      member: name inside the zip archive at `path`.
+      streams: byte range [begin, end) of the bz2 streams to read of a multistream dump.
+      first_record: number of records in the file before this source, so that the number of a record
+        does not depend on how the file was split.
+    """
+
+    path: str
+    format: str
+    member: str | None = None
+    streams: tuple[int, int] | None = None
+    first_record: int = 0
+
+    @property
+    def name(self) -> str:
+        """How messages and rejects name this source."""
+        return f"{self.path}:{self.member}" if self.member else self.path
+
+    def record_id(self, position: int) -> str:
+        """The id of a record that brings none: `{file stem}:{0-based record}`."""
+        return f"{storage.file_stem(self.member or self.path)}:{position}"

@@ -1,0 +1,7 @@
+"""Questions and claims: from files in any of `QUESTION_FORMATS` to `Question` records."""
+
+from rag_core.questions.plan import plan_question_sources
+from rag_core.questions.read import read_question_source
+from rag_core.questions.source import QUESTION_FORMATS, QuestionSource
+
+__all__ = ["QUESTION_FORMATS", "QuestionSource", "plan_question_sources", "read_question_source"]
