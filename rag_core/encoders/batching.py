@@ -1,0 +1,39 @@
+"""Batches of rows of like length, by a token budget: hardly any padding, rows back in their order."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from rag_core.errors import UsageError
+
+
+def token_budget_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
+    """Row numbers (int64) of each batch, longest rows first; every row once.
+
+    Rows times the longest row's length is at most `batch_tokens`; a row longer than that is a batch of its
+    own. Longest first, so that a budget too large for the device fails at once and not after an hour.
+
+    Raises:
+      UsageError: `batch_tokens` is below 1.
+    """
+    if batch_tokens < 1:
+        raise UsageError(f"--batch_tokens {batch_tokens}: expected at least 1")
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        longest = max(1, int(lengths[order[start]]))
+        end = start + max(1, batch_tokens // longest)
+        yield order[start:end]
+        start = end
+
+
+def pad_rows(rows: Sequence[np.ndarray], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask (int64, [rows, longest]), padded on the right."""
+    longest = max(1, *(len(row) for row in rows))
+    ids = np.full((len(rows), longest), pad_id, dtype=np.int64)
+    mask = np.zeros((len(rows), longest), dtype=np.int64)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+        mask[number, : len(row)] = 1
+    return torch.from_numpy(ids), torch.from_numpy(mask)

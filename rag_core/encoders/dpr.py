@@ -1,0 +1,82 @@
+"""DPR's two towers (Karpukhin et al. 2020, section 3.1), alone or inside a Hugging Face RAG checkpoint.
+
+A vector is the last hidden state of the first token (`[CLS]`), projected where the checkpoint has a
+projection. Nothing is normalised: scores are inner products.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import DPRConfig, DPRContextEncoder, DPRQuestionEncoder, RagConfig
+from transformers.models.dpr.modeling_dpr import DPRContextEncoderOutput, DPRQuestionEncoderOutput
+
+from rag_core.encoders.pretrained import (
+    LoadSettings,
+    from_pretrained,
+    load_model,
+    load_tokenizer,
+    usable_tokens,
+)
+from rag_core.encoders.tower import Tower
+from rag_core.errors import UsageError
+
+RAG_QUESTION_TOKENIZER = "question_encoder_tokenizer"
+
+
+class _QuestionEncoderInRag(DPRQuestionEncoder):
+    """Reads its own weights out of a RAG checkpoint and leaves the generator's unread."""
+
+    _keys_to_ignore_on_load_unexpected = [r"generator\."]  # noqa: RUF012 - declared so by the base class
+
+
+def load_passage_tower(folder: Path, settings: LoadSettings) -> Tower:
+    """The tower of a DPRContextEncoder folder."""
+    return _tower(load_model(DPRContextEncoder, folder, settings), load_tokenizer(folder), settings)
+
+
+def load_question_tower(folder: Path, settings: LoadSettings) -> Tower:
+    """The tower of a DPRQuestionEncoder folder."""
+    return _tower(load_model(DPRQuestionEncoder, folder, settings), load_tokenizer(folder), settings)
+
+
+def load_rag_question_tower(folder: Path, settings: LoadSettings) -> Tower:
+    """The question encoder of a Hugging Face RAG checkpoint, with its own tokenizer.
+
+    Raises:
+      UsageError: the checkpoint's question encoder is not DPR's.
+    """
+    config = from_pretrained(RagConfig, folder).question_encoder
+    if not isinstance(config, DPRConfig):
+        raise UsageError(
+            f"{folder}: its question encoder is of type {config.model_type}; expected dpr, as "
+            "facebook/rag-sequence-nq has it"
+        )
+    model = load_model(
+        _QuestionEncoderInRag,
+        folder,
+        settings,
+        config=config,
+        # RagModel names the tower question_encoder, its generation classes rag.question_encoder
+        key_mapping={r"^(rag\.)?question_encoder\.question_encoder\.": "question_encoder."},
+    )
+    return _tower(model, load_tokenizer(folder, RAG_QUESTION_TOKENIZER, config=config), settings)
+
+
+def _tower(model: Any, tokenizer: Any, settings: LoadSettings) -> Tower:
+    config = model.config
+    return Tower(
+        model=model,
+        tokenizer=tokenizer,
+        pool=_first_token_vector,
+        dimension=config.projection_dim or config.hidden_size,
+        max_tokens=usable_tokens(
+            settings.max_tokens, tokenizer.model_max_length, config.max_position_embeddings
+        ),
+    )
+
+
+def _first_token_vector(
+    output: DPRContextEncoderOutput | DPRQuestionEncoderOutput, mask: torch.Tensor
+) -> torch.Tensor:
+    return output.pooler_output.float()

@@ -1,0 +1,236 @@
+"""Sentence-transformers folders, read as their layout is, without that package.
+
+`modules.json` lists a chain: a Transformer, a Pooling, then any number of Dense and Normalize. The
+folder's maximum length, lower-casing and prompts are honoured. What is not listed here is refused, since a
+module left out would silently give other vectors.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from tokenizers.normalizers import Lowercase
+from tokenizers.normalizers import Sequence as NormalizerSequence
+from torch.nn import functional
+from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, PreTrainedTokenizerBase
+from transformers.modeling_outputs import BaseModelOutput
+
+from rag_core.encoders.pretrained import (
+    LoadSettings,
+    from_pretrained,
+    load_model,
+    load_tokenizer,
+    read_json,
+    usable_tokens,
+)
+from rag_core.encoders.tower import Tower
+from rag_core.errors import UsageError
+from rag_core.model_files import use_safetensors
+
+MODULES_FILE = "modules.json"
+
+_PROMPTS_FILE = "config_sentence_transformers.json"
+_OWN_TYPES = "sentence_transformers."
+_PASSAGE_PROMPTS = ("document", "passage", "corpus")  # in this order, as its encode_document does
+_POOLING_FLAGS = {"cls": "cls_token", "mean": "mean_tokens"}  # pooling_mode_… of folders before version 6
+_ENCODER_DECODERS = ("t5", "mt5", "umt5")  # of which the encoder alone is used
+_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "Identity": lambda vectors: vectors,
+    "Tanh": torch.tanh,
+    "ReLU": torch.relu,
+    "GELU": functional.gelu,
+}
+
+Layer = Callable[[torch.Tensor], torch.Tensor]
+"""After pooling: float32 [rows, D] to float32 [rows, D']."""
+
+
+@dataclass(frozen=True)
+class SentenceTransformer:
+    """One tower for questions and passages, and the prompt before each (empty for none)."""
+
+    tower: Tower
+    question_prompt: str
+    passage_prompt: str
+
+
+@dataclass(frozen=True)
+class _Module:
+    name: str  # the last part of its type: the packages before it changed between versions
+    folder: Path
+
+
+def load(folder: Path, settings: LoadSettings) -> SentenceTransformer:
+    """Loads a sentence-transformers folder.
+
+    Raises:
+      UsageError: a module, pooling or option that would not be honoured; damaged or missing files.
+    """
+    transformer, pooling, *others = _read_modules(folder)
+    question_prompt, passage_prompt = _read_prompts(folder)
+    pooling_mode = _read_pooling_mode(pooling.folder, has_prompt=bool(question_prompt or passage_prompt))
+    options = _read_transformer_options(transformer.folder)
+
+    config = from_pretrained(AutoConfig, transformer.folder)
+    model = load_model(
+        AutoModelForTextEncoding if config.model_type in _ENCODER_DECODERS else AutoModel,
+        transformer.folder,
+        settings,
+        ignore_missing="pooler.",  # BERT's own pooler, which many folders leave out; Pooling stands for it
+    )
+    tokenizer = load_tokenizer(transformer.folder)
+    if options.get("do_lower_case"):
+        _lower_case(tokenizer)
+
+    dimension = config.hidden_size
+    layers: list[Layer] = []
+    for module in others:
+        if module.name == "Normalize":
+            layers.append(functional.normalize)
+        else:
+            dense = _load_dense(module.folder, dimension, settings)
+            layers.append(dense)
+            dimension = dense.weight.shape[0]
+    tower = Tower(
+        model=model,
+        tokenizer=tokenizer,
+        pool=_Pool(pooling_mode, layers),
+        dimension=dimension,
+        max_tokens=usable_tokens(
+            settings.max_tokens,
+            options.get("max_seq_length") or tokenizer.model_max_length,
+            getattr(config, "max_position_embeddings", None),
+        ),
+    )
+    return SentenceTransformer(tower, question_prompt, passage_prompt)
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Token states to vectors, in float32 whatever the model's dtype."""
+
+    mode: str
+    layers: Sequence[Layer]
+
+    def __call__(self, output: BaseModelOutput, mask: torch.Tensor) -> torch.Tensor:
+        states = output["last_hidden_state"].float()  # [rows, tokens, hidden]
+        if self.mode == "cls":
+            vectors = states[:, 0]
+        else:
+            weights = mask.unsqueeze(-1).float()
+            vectors = (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)
+        for layer in self.layers:
+            vectors = layer(vectors)
+        return vectors
+
+
+@dataclass(frozen=True, eq=False)
+class _Dense:
+    """activation(x Wᵀ + b); weight [D', D] and bias [D'] in float32."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    activation: Layer
+
+    def __call__(self, vectors: torch.Tensor) -> torch.Tensor:
+        return self.activation(functional.linear(vectors, self.weight, self.bias))
+
+
+def _read_modules(folder: Path) -> list[_Module]:
+    modules = []
+    for entry in read_json(folder / MODULES_FILE):
+        kind = entry["type"]
+        # a type of another package is code that comes with the folder, whatever its name
+        name = kind.rsplit(".", 1)[-1] if kind.startswith(_OWN_TYPES) else kind
+        modules.append(_Module(name, folder / entry["path"]))
+    names = [module.name for module in modules]
+    if names[:2] != ["Transformer", "Pooling"] or not set(names[2:]) <= {"Dense", "Normalize"}:
+        raise UsageError(
+            f"{folder / MODULES_FILE}: modules {', '.join(names)}; supported are Transformer, Pooling and "
+            "after them Dense and Normalize"
+        )
+    return modules
+
+
+def _read_pooling_mode(folder: Path, has_prompt: bool) -> str:
+    path = folder / "config.json"
+    config = read_json(path)
+    modes = config.get("pooling_mode")
+    if modes is None:
+        flags = [
+            key.removeprefix("pooling_mode_")
+            for key in config
+            if key.startswith("pooling_mode_") and config[key]
+        ]
+        names = {flag: mode for mode, flag in _POOLING_FLAGS.items()}
+        modes = [names.get(flag, flag) for flag in flags] or ["mean"]
+    modes = [modes] if isinstance(modes, str) else modes
+    if len(modes) != 1 or modes[0] not in _POOLING_FLAGS:
+        raise UsageError(
+            f"{path}: pooling {' + '.join(modes)}; supported is one of {', '.join(_POOLING_FLAGS)}"
+        )
+    if has_prompt and not config.get("include_prompt", True):
+        raise UsageError(
+            f"{path}: include_prompt is false, pooling without the prompt's tokens is not supported"
+        )
+    return modes[0]
+
+
+def _read_prompts(folder: Path) -> tuple[str, str]:
+    """Prompts of questions and of passages, as its encode_query and encode_document choose them.
+
+    Neither falls back to `default_prompt_name`. A prompt that is empty counts as none: the package writes
+    an empty `document` on saving, which shall not hide a model's `passage`.
+    """
+    path = folder / _PROMPTS_FILE
+    prompts: dict[str, str | None] = (read_json(path).get("prompts") or {}) if path.is_file() else {}
+    passage = next((prompts[name] for name in _PASSAGE_PROMPTS if prompts.get(name)), None)
+    return prompts.get("query") or "", passage or ""
+
+
+def _read_transformer_options(folder: Path) -> dict[str, Any]:
+    """`max_seq_length` and `do_lower_case`; the file is named for the architecture in old folders."""
+    path = next(iter(sorted(folder.glob("sentence_*_config.json"))), None)
+    if path is None:
+        return {}
+    options = read_json(path)
+    text_only = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+    if (
+        options.get("transformer_task", "feature-extraction") != "feature-extraction"
+        or options.get("modality_config", text_only) != text_only
+    ):
+        raise UsageError(f"{path}: supported are text encoders whose last hidden states are pooled")
+    return options
+
+
+def _lower_case(tokenizer: PreTrainedTokenizerBase) -> None:
+    backend = tokenizer.backend_tokenizer
+    backend.normalizer = NormalizerSequence(
+        [Lowercase(), *([backend.normalizer] if backend.normalizer is not None else [])]
+    )
+
+
+def _load_dense(folder: Path, dimension: int, settings: LoadSettings) -> _Dense:
+    path = folder / "config.json"
+    config = read_json(path)
+    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh").rsplit(".", 1)[-1]
+    if activation not in _ACTIVATIONS:
+        raise UsageError(f"{path}: activation {activation}; supported are {', '.join(_ACTIVATIONS)}")
+    if (
+        config.get("use_residual")
+        or config.get("module_input_name", "sentence_embedding") != "sentence_embedding"
+    ):
+        raise UsageError(f"{path}: supported is a Dense layer of the pooled vector, without a residual")
+    if config["in_features"] != dimension:
+        raise UsageError(
+            f"{path}: in_features {config['in_features']}, but the vectors before it have {dimension}"
+        )
+    if use_safetensors(folder, settings.allow_pickle):
+        weights = load_file(folder / "model.safetensors")
+    else:
+        weights = torch.load(folder / "pytorch_model.bin", weights_only=True, map_location="cpu")
+    placed = {name: tensor.to(settings.device, torch.float32) for name, tensor in weights.items()}
+    return _Dense(placed["linear.weight"], placed.get("linear.bias"), _ACTIVATIONS[activation])
