@@ -1,0 +1,109 @@
+"""Texts of an index: any passages by row, from the shards' memory-mapped Arrow files."""
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+
+from rag_core.errors import UsageError
+from rag_core.mips.checksums import require_sha256, require_size
+from rag_core.mips.shard import ShardInfo
+from rag_core.storage import Storage, join
+
+
+class PassageStore:
+    """The passages of all shards as one table, of which only the batches asked for are read.
+
+    A shard's file is proved against its SHA-256 before the first passage is taken from it.
+    Safe to use from several threads.
+    """
+
+    def __init__(self, storage: Storage, folder: str, shards: Sequence[ShardInfo]) -> None:
+        """Compares the files' sizes with the manifest's.
+
+        Raises:
+          UsageError: a file is missing, or shorter or longer.
+        """
+        self._storage = storage
+        self._folder = folder
+        self._shards = shards
+        self._ends = np.cumsum([shard.rows for shard in shards], dtype=np.int64)
+        self._open: dict[int, _PassageFile] = {}
+        self._lock = threading.Lock()
+        for shard in shards:
+            require_size(storage, join(folder, shard.passages_file), shard.files[shard.passages_file])
+
+    def take(self, rows: np.ndarray) -> pa.Table:
+        """The passages of `rows` (int64 [n], repeats allowed), in that order.
+
+        Each compressed batch is read once a call, so ask for many rows at a time; the answer's
+        columns must stay below 2 GB (Arrow's limit of a string column).
+
+        Raises:
+          IndexError: a row is not in the index.
+          UsageError: a file is not the one that the manifest names.
+        """
+        return self._take(rows, ids_only=False)
+
+    def ids(self, rows: np.ndarray) -> list[str]:
+        """The `passage_id` of `rows` (int64 [n]), in that order; no other column is decompressed."""
+        return cast(list[str], self._take(rows, ids_only=True).column("passage_id").to_pylist())
+
+    def _take(self, rows: np.ndarray, ids_only: bool) -> pa.Table:
+        if not len(rows):
+            with self._lock:
+                return self._passage_file(0).reader.schema.empty_table()
+        if not 0 <= rows.min() <= rows.max() < self._ends[-1]:
+            raise IndexError(f"rows {rows.min()} to {rows.max()} asked of an index of {self._ends[-1]} rows")
+        unique, inverse = np.unique(rows, return_inverse=True)
+        shard_of_row = np.searchsorted(self._ends, unique, side="right")
+        tables = []
+        with self._lock:  # Arrow's file readers keep state
+            for shard in np.unique(shard_of_row).tolist():
+                file = self._passage_file(shard)
+                first_row = int(self._ends[shard]) - self._shards[shard].rows
+                tables.append(file.take(unique[shard_of_row == shard] - first_row, ids_only))
+        return pa.concat_tables(tables).take(inverse)
+
+    def _passage_file(self, shard: int) -> "_PassageFile":
+        if shard not in self._open:
+            info = self._shards[shard]
+            path = join(self._folder, info.passages_file)
+            self._open[shard] = _PassageFile(self._storage.local_path(path), path, info)
+        return self._open[shard]
+
+
+class _PassageFile:
+    """One shard's Arrow file, proved and mapped."""
+
+    def __init__(self, local_path: str, path: str, info: ShardInfo) -> None:
+        with open(local_path, "rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        require_sha256(path, sha256, info.files[info.passages_file])
+        self._mapping = pa.memory_map(local_path)
+        self.reader = self._open(pa.ipc.IpcReadOptions(use_threads=False))
+        id_column = self.reader.schema.get_field_index("passage_id")
+        self._ids = self._open(pa.ipc.IpcReadOptions(use_threads=False, included_fields=[id_column]))
+        last = self.reader.num_record_batches - 1
+        self._batch_rows = self.reader.get_batch(0).num_rows
+        rows = last * self._batch_rows + self.reader.get_batch(last).num_rows
+        if rows != info.rows:
+            raise UsageError(f"{path}: holds {rows} passages for {info.rows} vectors; rebuild the index")
+
+    def _open(self, options: pa.ipc.IpcReadOptions) -> pa.ipc.RecordBatchFileReader:
+        # without threads: handing over columns this small takes longer than decompressing them
+        return pa.ipc.open_file(self._mapping, options=options)
+
+    def take(self, rows: np.ndarray, ids_only: bool) -> pa.Table:
+        """Passages of `rows` of this shard: sorted, no repeats, at least one."""
+        reader = self._ids if ids_only else self.reader
+        batches, starts = np.unique(rows // self._batch_rows, return_index=True)
+        return pa.Table.from_batches(
+            [
+                reader.get_batch(int(batch)).take(batch_rows % self._batch_rows)
+                for batch, batch_rows in zip(batches, np.split(rows, starts[1:]), strict=True)
+            ]
+        )
