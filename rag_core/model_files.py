@@ -27,7 +27,9 @@ def resolve_model(model: str) -> Path:
     if folder.is_dir():
         return folder
     if folder.is_absolute() or model.startswith(".") or model.count("/") > 1:
-        raise UsageError(f"{model}: no such model folder; give a local folder or a hub id such as facebook/rag-sequence-nq")
+        raise UsageError(
+            f"{model}: no such model folder; give a local folder or a hub id such as facebook/rag-sequence-nq"
+        )
     from huggingface_hub import snapshot_download  # imported late: most runs use local folders
 
     try:
@@ -89,8 +91,12 @@ def resolve_device(name: str) -> torch.device:
     if name != "cpu" and name != "cuda" and not (name.startswith("cuda:") and name[5:].isdigit()):
         raise UsageError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
     device = torch.device(name)
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise UsageError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
+    if device.type == "cuda" and (
+        not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
+    ):
+        raise UsageError(
+            f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu"
+        )
     return device
 
 

@@ -10,7 +10,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO, Protocol
 
 TEMPORARY_MARK = ".tmp-"
@@ -50,7 +49,10 @@ class Storage(Protocol):
         ...
 
     def list_files(self, folder: str) -> list[str]:
-        """Every file below `folder`, at any depth, sorted; empty where there is no such folder."""
+        """Every file below `folder`, at any depth, sorted; empty where there is no such folder.
+
+        Each path begins as `folder` is spelt, so that it equals what `join` makes.
+        """
         ...
 
     def remove(self, path: str) -> None:
@@ -116,7 +118,9 @@ class LocalStorage:
         return sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
 
     def list_files(self, folder: str) -> list[str]:
-        return sorted(str(path) for path in Path(folder).rglob("*") if path.is_file())
+        # os.walk keeps the folder as it was spelt, and bears with files that vanish meanwhile
+        paths = [join(parent, name) for parent, _, names in os.walk(folder) for name in names]
+        return sorted(path for path in paths if os.path.isfile(path))
 
     def remove(self, path: str) -> None:
         if os.path.isdir(path) and not os.path.islink(path):

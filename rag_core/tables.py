@@ -21,6 +21,9 @@ ROW_GROUP_ROWS = 5_000
 
 _FOOTER_KEY = "rag_beam"
 
+# what Arrow raises for bytes that are not, or no longer, Parquet
+_BROKEN = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError)
+
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
@@ -76,6 +79,7 @@ class TableWriter:
             compression="zstd",
             use_dictionary=not has_vectors,  # vectors never repeat; trying costs twice the time
             write_statistics=not has_vectors,
+            write_page_checksum=True,
         )
         self._buffer: list[pa.RecordBatch] = []
         self._buffered_rows = 0
@@ -145,13 +149,22 @@ class TableFile:
     footer: dict[str, Any] | None
 
 
-def inspect_table(storage: Storage, path: str) -> TableFile:
+def inspect_table(storage: Storage, path: str, *, prove: bool = False) -> TableFile:
     """Reads a Parquet file's footer.
 
+    Args:
+      prove: reads every page besides, and compares the checksums that our files have.
+
     Raises:
-      UsageError: the file is missing or is not whole Parquet.
+      UsageError: the file is missing, is not whole Parquet or, where that was to be proved, damaged.
     """
     with _open_parquet(storage, path) as parquet:
+        if prove:
+            try:
+                for _ in parquet.iter_batches():
+                    pass
+            except _BROKEN as error:
+                raise _damaged(path, error) from error
         metadata = parquet.metadata.metadata or {}
         footer = metadata.get(_FOOTER_KEY.encode())
         return TableFile(
@@ -192,8 +205,12 @@ def read_batches(
                     return
         except SchemaError as error:
             raise UsageError(str(error)) from error
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UsageError(f"{path}: is damaged Parquet ({error}); make the file again") from error
+        except _BROKEN as error:
+            raise _damaged(path, error) from error
+
+
+def _damaged(path: str, error: Exception) -> UsageError:
+    return UsageError(f"{path}: is damaged Parquet ({error}); make the file again")
 
 
 def _row_groups(parquet: pq.ParquetFile, begin: int, end: int | None) -> tuple[list[int], int]:
@@ -216,10 +233,12 @@ def _open_parquet(storage: Storage, path: str) -> Iterator[pq.ParquetFile]:
         file = storage.open(path)
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such file") from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be opened ({error.strerror or error})") from error
     with file:
         try:
-            parquet = pq.ParquetFile(file)
-        except (pa.ArrowInvalid, OSError) as error:
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        except _BROKEN as error:
             raise UsageError(f"{path}: is not a whole Parquet file ({error})") from error
         with parquet:
             yield parquet
