@@ -1,0 +1,1 @@
+"""The sample world: facts, the articles, questions and claims composed from them, and small models."""

@@ -1,0 +1,220 @@
+"""Articles: sentences about one entity, in an order that puts each fact into some 100-word passage.
+
+An article opens with an introduction; statements of facts, distractors (facts of other entities) and
+fillers follow in random order. No sentence that states a fact is cut in two by a passage boundary, so
+a passage either holds a fact or does not.
+"""
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from examples.entities import Entity, Relations
+from examples.patterns import SHARED, Domain, Pattern
+
+PASSAGE_WORDS = 100
+MIN_WORDS = 210
+MAX_WORDS = 480
+_PEERS = ("peer_a", "peer_b", "peer_c")
+_MAX_DISTRACTORS = 3
+_ATTEMPTS = 100  # orders tried; the first one nearly always does
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """An entity's value of an attribute, without the value."""
+
+    entity_id: str
+    attribute: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A filled pattern and the facts that it states."""
+
+    text: str
+    pattern: Pattern
+    facts: frozenset[Fact] = frozenset()
+
+    @property
+    def words(self) -> int:
+        return len(self.text.split())
+
+
+@dataclass(frozen=True)
+class Article:
+    """A document of the corpus."""
+
+    entity: Entity
+    sentences: tuple[Sentence, ...]
+
+    @property
+    def document_id(self) -> str:
+        return self.entity.entity_id
+
+    @cached_property
+    def text(self) -> str:
+        return " ".join(sentence.text for sentence in self.sentences)
+
+    def passages(self) -> list[str]:
+        """The text in disjoint passages of 100 words, as `rag-beam chunk` splits it by default."""
+        words = self.text.split()
+        return [
+            " ".join(words[start : start + PASSAGE_WORDS]) for start in range(0, len(words), PASSAGE_WORDS)
+        ]
+
+    def statements(self) -> Iterator[tuple[int, Sentence]]:
+        """Each sentence that states facts, with the number of the passage that holds it."""
+        position = 0
+        for sentence in self.sentences:
+            if sentence.facts:
+                yield position // PASSAGE_WORDS, sentence
+            position += sentence.words
+
+
+def compose_article(
+    entity: Entity,
+    relations: Relations,
+    domain: Domain,
+    contexts: Sequence[str],
+    rng: random.Random,
+    min_words: int = MIN_WORDS,
+    max_words: int = MAX_WORDS,
+) -> Article:
+    """Composes the article about an entity.
+
+    Args:
+      entity: its fields are all that the article may say about it.
+      contexts: true sentences about the entity's group.
+      min_words, max_words: the range from which the length aimed at is drawn; an article is a few
+        words longer, since it ends with a whole sentence.
+
+    Raises:
+      ValueError: the domain has too few patterns for the fields of this entity.
+    """
+    target = rng.randint(min_words, max_words)
+    mentioned = _mentioned(entity, relations, rng)
+    fields = _fields(entity, mentioned)
+    opening = next(_filled(domain.introductions, fields, rng), None)
+    if opening is None:
+        raise ValueError(f"{entity.entity_id}: no introduction fits its columns")
+    body = [
+        Sentence(statement.text, statement.pattern, frozenset({Fact(entity.entity_id, name)}))
+        for name, attribute in domain.attributes.items()
+        if name in entity.fields
+        for statement in [next(_filled(attribute.statements, fields | {"value": fields[name]}, rng))]
+    ]
+    body += _distractors(entity, mentioned, fields, domain, rng)
+    fillers = _without_repetition(_filled(domain.fillers, fields, rng), domain, mentioned)
+    spare = [*fillers, *_filled(_as_patterns(contexts, domain), fields, rng)]
+    rng.shuffle(spare)
+    words = opening.words + sum(sentence.words for sentence in body)
+    while words < target and spare:
+        body.append(spare.pop())
+        words += body[-1].words
+    for _ in range(_ATTEMPTS):
+        rng.shuffle(body)
+        sentences = _arrange(opening, body, spare)
+        if sentences is not None:
+            return Article(entity, sentences)
+    raise ValueError(f"{entity.entity_id}: too few fillers to keep statements off passage boundaries")
+
+
+def _as_patterns(contexts: Sequence[str], domain: Domain) -> list[Pattern]:
+    return [Pattern(f"{domain.name}.context", SHARED, text) for text in contexts]
+
+
+def _mentioned(entity: Entity, relations: Relations, rng: random.Random) -> dict[str, Entity]:
+    """Who plays the parts of `like`, `peer_a`, … in this article."""
+    mentioned: dict[str, Entity] = {}
+    if relations.likes:
+        mentioned["like"] = rng.choice(relations.likes)
+    peers = [peer for peer in relations.peers if peer is not mentioned.get("like")]
+    for part, peer in zip(_PEERS, rng.sample(peers, min(len(_PEERS), len(peers))), strict=False):
+        mentioned[part] = peer
+    neighbours = {"before": relations.before, "after": relations.after}
+    return mentioned | {part: neighbour for part, neighbour in neighbours.items() if neighbour}
+
+
+def _fields(entity: Entity, mentioned: Mapping[str, Entity]) -> dict[str, str]:
+    fields = dict(entity.fields)
+    for part, other in mentioned.items():
+        fields[part] = other.name
+        fields |= {f"{part}_{column}": value for column, value in other.fields.items()}
+    return fields
+
+
+def _filled(patterns: Sequence[Pattern], fields: Mapping[str, str], rng: random.Random) -> Iterator[Sentence]:
+    """The patterns that the fields can fill, in random order."""
+    for pattern in rng.sample(patterns, len(patterns)):
+        text = pattern.fill(fields)
+        if text is not None:
+            yield Sentence(text, pattern)
+
+
+def _distractors(
+    entity: Entity,
+    mentioned: Mapping[str, Entity],
+    fields: Mapping[str, str],
+    domain: Domain,
+    rng: random.Random,
+) -> list[Sentence]:
+    """One to three sentences on other entities; none repeats a value of this entity's own."""
+    wanted = rng.randint(1, _MAX_DISTRACTORS)
+    own = {value for name, value in entity.fields.items() if name in domain.attributes}
+    chosen: list[Sentence] = []
+    for sentence in _without_repetition(_filled(domain.distractors, fields, rng), domain, mentioned):
+        stated = {
+            f"{part}_{name}": Fact(other.entity_id, name)
+            for part, other in mentioned.items()
+            for name in domain.attributes
+            if f"{part}_{name}" in sentence.pattern.slots
+        }
+        if not own & {fields[slot] for slot in stated}:
+            chosen.append(replace(sentence, facts=frozenset(stated.values())))
+    return chosen[:wanted]
+
+
+def _without_repetition(
+    sentences: Iterable[Sentence], domain: Domain, mentioned: Mapping[str, Entity]
+) -> Iterator[Sentence]:
+    """Leaves out sentences that say anew what an earlier one said, in terms of their slots.
+
+    Who is spoken of may be repeated: the slots of introductions and the names of other entities.
+    """
+    repeatable = set(mentioned).union(*(pattern.slots for pattern in domain.introductions))
+    said: set[str] = set()
+    for sentence in sentences:
+        news = sentence.pattern.slots - repeatable
+        if not news & said:
+            said |= news
+            yield sentence
+
+
+def _arrange(
+    opening: Sentence, body: Sequence[Sentence], spare: Sequence[Sentence]
+) -> tuple[Sentence, ...] | None:
+    """The body in its order, but for statements that would straddle a passage boundary: they wait.
+
+    Where nothing else is left to bring before a waiting statement, a spare sentence is put in; None where
+    there is no such sentence either.
+    """
+    arranged, waiting, spares = [opening], list(body), list(spare)
+    position = opening.words
+    while waiting:
+        fitting = (sentence for sentence in waiting if not sentence.facts or _fits(position, sentence.words))
+        sentence = next(fitting, None)
+        if sentence is not None:
+            waiting.remove(sentence)
+        elif spares:
+            sentence = spares.pop()
+        else:
+            return None
+        arranged.append(sentence)
+        position += sentence.words
+    return tuple(arranged)
+
+
+def _fits(position: int, words: int) -> bool:
+    return position // PASSAGE_WORDS == (position + words - 1) // PASSAGE_WORDS
