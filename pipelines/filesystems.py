@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import io
 import os
 import shutil
 import tempfile
@@ -46,10 +45,15 @@ class BeamStorage:
                 yield file
             return
         with tempfile.TemporaryFile() as whole:
-            yield io.BufferedRandom(whole) if isinstance(whole, io.RawIOBase) else whole
+            yield whole
             whole.seek(0)
-            with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
-                shutil.copyfileobj(whole, remote, _COPY_BYTES)
+            remote = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+            try:
+                with remote:
+                    shutil.copyfileobj(whole, remote, _COPY_BYTES)
+            except BaseException:
+                self.remove(path)  # closing an upload half-way makes an object of what had arrived
+                raise
 
     def exists(self, path: str) -> bool:
         return (
@@ -92,7 +96,9 @@ class BeamStorage:
         if is_local(path):
             return path
         size = self.size(path)
-        key = hashlib.sha256(f"{path}:{size}".encode()).hexdigest()[:24]
+        # equal sizes are not enough: a store tells other content by its checksum or time
+        version = f"{path}:{size}:{FileSystems.checksum(path)}:{FileSystems.last_updated(path)}"
+        key = hashlib.sha256(version.encode()).hexdigest()[:24]
         local = os.path.join(tempfile.gettempdir(), f"rag-beam-{os.getuid()}", key, file_name(path))
         if not (os.path.exists(local) and os.path.getsize(local) == size):
             with self.open(path) as remote, self._local.create(local) as copy:

@@ -51,7 +51,8 @@ class Heartbeat:
 
     @staticmethod
     def announce(storage: Storage, target: Target, units: list[Unit]) -> None:
-        """Tells how much there is to do, before the first unit begins."""
+        """Tells how much there is to do, before the first unit begins; drops an earlier run's notes."""
+        storage.remove(progress_folder(target))
         records = [unit.records for unit in units]
         known = sum(record for record in records if record is not None) if None not in records else None
         with storage.create(join(target.work_folder, "total.json")) as file:

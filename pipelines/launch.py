@@ -2,9 +2,11 @@
 
 import argparse
 import contextlib
+import gc
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -100,16 +102,16 @@ class Stage(Generic[S]):
         """
         assert isinstance(settings, StageSettings)
         options = pipeline_options(beam_args)
-        tasks = self.prepare(settings, options.view_as(DirectOptions).direct_num_workers or 1)
+        workers = options.view_as(DirectOptions).direct_num_workers or os.cpu_count() or 1  # 0: all cores
+        tasks = self.prepare(settings, workers)
         output = tasks[-1].target
         with locked(output.folder):
             manifest = claim(STORAGE, output, overwrite=settings.overwrite)
             if manifest is not None:
                 self._print(settings, f"nothing to do, {output.folder} is complete", manifest)
                 return manifest
-            STORAGE.remove(join(output.work_folder, FAILURE))
-            open_tasks = [task for task in tasks[:-1] if claim(STORAGE, task.target, overwrite=False) is None]
-            manifest = _execute([*open_tasks, tasks[-1]], options, settings)
+            earlier = [task for task in tasks[:-1] if claim(STORAGE, task.target, overwrite=False) is None]
+            manifest = _execute([*earlier, tasks[-1]], options, settings)
         self._print(settings, f"{output.folder}: {manifest.counts.summary()}", manifest)
         return manifest
 
@@ -162,12 +164,16 @@ def _execute(tasks: list[Task], options: PipelineOptions, settings: Any) -> Mani
     """Runs the graph of the tasks, one after the other, and returns the last one's manifest."""
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # what fails is told once, by us
     output = tasks[-1].target
+    for task in tasks:
+        STORAGE.remove(join(task.target.work_folder, FAILURE))
     try:
         with Progress([task.target for task in tasks], settings.progress):
             _run_pipeline(tasks, options)
     except Exception as error:
         _raise_failure([task.target for task in tasks], error)
         raise
+    finally:
+        gc.collect()  # the runner leaves cycles that hold what lay between its steps, and loaded models
     manifest = read_manifest(STORAGE, output.folder)
     if manifest is not None:
         return manifest
@@ -195,7 +201,7 @@ def _local_runner(options: PipelineOptions) -> FnApiRunner:
     """Beam's in-process runner; with more than one worker, a process each: threads would share one lock."""
     if options.view_as(DirectOptions).direct_num_workers == 1:
         return FnApiRunner()
-    command = f"{sys.executable} -m pipelines.worker"
+    command = f"{shlex.quote(sys.executable)} -m pipelines.worker"  # a shell runs it
     return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command))
 
 

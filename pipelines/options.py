@@ -63,10 +63,9 @@ class StageSettings(Settings):
     overwrite: bool = option(
         "start afresh where the folder holds another result", False, changes_result=False
     )
-    max_rejects: float | None = option(
-        "share of bad records that is accepted, checked at the end over at least 100 records (default 0.01); "
-        "a truncated input file is accepted only where this is given",
-        None,
+    max_rejects: float = option(
+        "share of bad records that is accepted, checked at the end over at least 100 records",
+        0.01,
         changes_result=False,
         ge=0,
         le=1,

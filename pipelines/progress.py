@@ -17,6 +17,8 @@ from rag_core.storage import file_name, join
 from rag_core.tables import inspect_table
 
 _POLL_SECONDS = 0.5
+# many units, or an object store, make looking slow: it may take one part in so many of the time
+_POLL_REST = 20
 _SECONDS_BETWEEN_LINES = 30.0
 _UNIT_ROWS = re.compile(r"\d+-\d+\.parquet")
 
@@ -44,9 +46,12 @@ class Progress:
             view.close(completed=kind is None)
 
     def _run(self) -> None:
-        while not self._stop.wait(_POLL_SECONDS):
+        pause = _POLL_SECONDS
+        while not self._stop.wait(pause):
+            began = time.monotonic()
             for view in self._views:
                 view.update()
+            pause = max(_POLL_SECONDS, _POLL_REST * (time.monotonic() - began))
 
 
 class _View:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from pipelines.dataset.manifest import Input, fingerprint
-from rag_core.storage import Storage, file_stem
+from rag_core.storage import Storage, file_stem, join
 
 _READERS = 4  # hashing releases the interpreter lock
 
@@ -25,7 +25,8 @@ def raw_inputs(storage: Storage, paths: Sequence[str]) -> list[Input]:
 def _fingerprint(storage: Storage, path: str) -> str:
     if storage.is_folder(path):
         files = storage.list_files(path)
-        return fingerprint([[file.removeprefix(path), _sha256(storage, file)] for file in files])
+        below = join(path, "")
+        return fingerprint([[file.removeprefix(below), _sha256(storage, file)] for file in files])
     if not storage.exists(path):
         return fingerprint(["name", path])
     return fingerprint([file_stem(path), _sha256(storage, path)])

@@ -57,18 +57,35 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema, path: str) -> pa.RecordBat
             array = array.dictionary_decode()
         try:
             array = array.cast(column.type)
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             raise SchemaError(
                 f"{path}: column '{column.name}' cannot be read as {column.type}: {error}"
             ) from error
-        if array.null_count and not column.nullable:
-            raise SchemaError(f"{path}: column '{column.name}' holds {array.null_count} nulls, expected none")
+        _refuse_nulls(array, column, path, column.name)
         arrays.append(array)
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
+def _refuse_nulls(array: pa.Array, column: pa.Field, path: str, name: str) -> None:
+    """Raises SchemaError for a null where `column`, or what is nested in it, must not be null."""
+    if array.null_count and not column.nullable:
+        raise SchemaError(f"{path}: column '{name}' holds {array.null_count} nulls, expected none")
+    if pa.types.is_fixed_size_list(column.type):  # a vector: no table has one with gaps
+        _refuse_nulls(array.flatten(), column.type.value_field.with_nullable(False), path, f"{name}.value")
+    elif pa.types.is_list(column.type):
+        items = column.type.value_field
+        _refuse_nulls(array.flatten(), items, path, f"{name}.{items.name}")
+    elif pa.types.is_struct(column.type):
+        present = array.drop_null()
+        for index in range(column.type.num_fields):
+            inner = column.type.field(index)
+            _refuse_nulls(present.field(index), inner, path, f"{name}.{inner.name}")
+
+
 def _target_type(found: pa.DataType, expected: pa.DataType) -> pa.DataType | None:
     """The type to cast `found` to so that it serves as `expected`; None where it cannot."""
+    if pa.types.is_null(found):
+        return expected  # a column without a single value has no type of its own
     if pa.types.is_dictionary(found):
         found = found.value_type
     if pa.types.is_string(expected):
@@ -93,7 +110,7 @@ def _target_list(found: pa.DataType, expected: pa.DataType) -> pa.DataType | Non
         # a vector: its own precision (half or single) and length are part of the data
         if not pa.types.is_floating(values):
             return None
-        kept = values if values in (pa.float16(), pa.float32()) else pa.float32()
+        kept = values if values in (pa.float16(), pa.float32()) else expected.value_type
         return pa.list_(kept, found.list_size)
     inner = _target_type(values, expected.value_type)
     return None if inner is None else pa.list_(expected.value_field.with_type(inner))

@@ -6,12 +6,12 @@ set is made by `embeddings_schema`; `SCHEMA` stands for all of them.
 
 import pyarrow as pa
 
-from schemas.field import field
+from schemas.field import field, list_of
 
 _PASSAGE_ID = field("passage_id", pa.string(), "the passage that was encoded")
 _DESCRIPTION = "d(z), the passage encoder's output; its inner product with q(x) is the score"
 
-SCHEMA = pa.schema([_PASSAGE_ID, field("vector", pa.list_(pa.float32()), _DESCRIPTION)])
+SCHEMA = pa.schema([_PASSAGE_ID, field("vector", list_of("value", pa.float32()), _DESCRIPTION)])
 
 
 def embeddings_schema(dimension: int, vector_dtype: str) -> pa.Schema:

@@ -7,8 +7,6 @@ from typing import Any
 from rag_core.errors import RagBeamError
 from rag_core.records import RejectReason
 
-DEFAULT_MAX_REJECTS = 0.01
-
 # below this many records a share says nothing: a run of 20 with one bad line is no flood
 _FLOOD_MINIMUM_RECORDS = 100
 
@@ -81,30 +79,23 @@ class Counts:
         return ", ".join(pieces)
 
 
-def is_flood(counts: Counts, max_rejects: float | None) -> bool:
-    """Whether more than `max_rejects` (None: the default) of accepted + rejected records were rejected.
+def is_flood(counts: Counts, max_rejects: float) -> bool:
+    """Whether more than `max_rejects` of accepted + rejected records were rejected.
 
-    A truncated file is one reject that stands for an unknown number of records, so it is a flood
-    of any size until somebody says with --max_rejects how much loss is acceptable.
+    A share of few records says nothing, so fewer than 100 never make a flood, unless a file among
+    them was truncated: that one reject stands for an unknown number of records.
     """
-    rejected = counts.rejected.total()
-    if rejected == 0:
+    judged = counts.accepted + counts.rejected.total()
+    if judged < _FLOOD_MINIMUM_RECORDS and not counts.rejected[RejectReason.TRUNCATED_FILE]:
         return False
-    truncated = counts.rejected[RejectReason.TRUNCATED_FILE] > 0
-    if truncated and max_rejects is None:
-        return True
-    judged = counts.accepted + rejected
-    if judged < _FLOOD_MINIMUM_RECORDS and not truncated:
-        return False
-    return rejected > (DEFAULT_MAX_REJECTS if max_rejects is None else max_rejects) * judged
+    return counts.rejected.total() > max_rejects * judged
 
 
-def flood_message(folder: str, counts: Counts, max_rejects: float | None) -> str:
+def flood_message(folder: str, counts: Counts, max_rejects: float) -> str:
     """Says what was rejected, where to look and how to go on."""
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.rejected.most_common())
-    limit = DEFAULT_MAX_REJECTS if max_rejects is None else max_rejects
     return (
         f"{folder}: {counts.rejected.total():,} of {counts.accepted + counts.rejected.total():,} records were "
-        f"rejected ({reasons}), more than --max_rejects {limit:g} allows. The work is kept and the rejects "
+        f"rejected ({reasons}), more than --max_rejects {max_rejects:g} allows. The work is kept and the rejects "
         f"lie under {folder}/rejects: mend the input, or run again with a larger --max_rejects"
     )

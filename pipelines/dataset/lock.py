@@ -27,16 +27,20 @@ def locked(folder: str) -> Iterator[None]:
 
     Raises:
       LockedFolder: another process holds it.
+      UsageError: the folder cannot be made or written.
     """
     if not is_local(folder):
         yield
         return
     if os.path.isfile(folder):
         raise UsageError(f"--output {folder}: is a file; give a folder")
-    os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, LOCK)
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            os.makedirs(folder, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise UsageError(f"--output {folder}: cannot be written ({error.strerror})") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -45,8 +49,9 @@ def locked(folder: str) -> Iterator[None]:
             raise LockedFolder(
                 f"--output {folder}: {holder} is working on it; wait for it, or give another folder"
             ) from None
-        if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
-            break
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                break
         os.close(descriptor)  # the holder ended and removed the file between open and flock: try again
     try:
         holder = {

@@ -39,8 +39,14 @@ class PartPlan:
 
     name: str
     source: int
+    number: int
     segments: tuple[Segment, ...]
     buckets: int
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Its place in the data set."""
+        return self.source, self.number
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ def plan_parts(
             name = (
                 target.part_names[source] if target.part_names else f"part-{source:05d}-{number:05d}.parquet"
             )
-            yield PartPlan(name, source, segments, buckets)
+            yield PartPlan(name, source, number, segments, buckets)
 
 
 def plan_rejects(
@@ -119,21 +125,27 @@ def assemble_rejects(storage: Storage, target: Target, losses: SourceLosses) -> 
     return change
 
 
-def finish(storage: Storage, target: Target, counts: Counts, parts: list[WrittenFile]) -> None:
+def finish(storage: Storage, target: Target, counts: Counts, parts: list[WrittenFile]) -> bool:
     """Writes the manifest and drops the work folder, or, after a flood of rejects, leaves both undone.
 
     After a flood parts and rejects can be read, and a rerun that allows more rejects ends here
     without computing a unit again.
+
+    Args:
+      parts: in the data set's order.
+
+    Returns:
+      Whether the data set is finished.
     """
     _carry(storage, target, counts)
     outcome = join(target.work_folder, _OUTCOME)
     if is_flood(counts, target.max_rejects):
         with storage.create(outcome) as file:
             file.write(json.dumps(counts.to_json()).encode())
-        return
+        return False
     manifest = Manifest(
         table=target.table,
-        parts=sorted(parts, key=lambda part: part.name),
+        parts=parts,
         fingerprint=target.fingerprint,
         inputs=target.inputs,
         settings=target.settings,
@@ -142,6 +154,7 @@ def finish(storage: Storage, target: Target, counts: Counts, parts: list[Written
     )
     write_manifest(storage, target.folder, manifest)
     storage.remove(target.work_folder)
+    return True
 
 
 def _carry(storage: Storage, target: Target, counts: Counts) -> None:
@@ -273,11 +286,11 @@ def _existing_part(storage: Storage, path: str, footer: dict) -> WrittenFile | N
     if not storage.exists(path):
         return None
     try:
-        table = inspect_table(storage, path)
+        table = inspect_table(storage, path, prove=True)
     except UsageError:
         return None
     if table.footer != footer:
         return None
     with storage.open(path) as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return WrittenFile(path.rsplit("/", 1)[-1], table.rows, storage.size(path), sha256)
+    return WrittenFile(file_name(path), table.rows, storage.size(path), sha256)

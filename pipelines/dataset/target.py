@@ -1,12 +1,14 @@
 """What a stage is about to make: the plan of an output folder, and whether it may be made there."""
 
 import dataclasses
+import functools
 import json
 from typing import Any
 
 import pyarrow as pa
 
 from pipelines.dataset.manifest import (
+    MANIFEST,
     Input,
     Manifest,
     StaleManifest,
@@ -33,7 +35,7 @@ class Target:
       settings: resolved settings that change a value or a unit's boundary (JSON).
       inputs: what it is made from.
       rows_per_part: the most rows a part may have.
-      max_rejects: share of rejected records that is accepted; None is the default share.
+      max_rejects: share of rejected records that is accepted.
       unique: whether a record whose key was met before is rejected (`UnitWriter.key`).
       schema: of the parts; the table's own unless a stage narrows it.
       carried: data sets, made on the way to this one, whose left out and rejected records are this
@@ -48,14 +50,14 @@ class Target:
     settings: dict[str, Any]
     inputs: list[Input]
     rows_per_part: int = 50_000
-    max_rejects: float | None = None
+    max_rejects: float = 0.01
     unique: bool = False
     schema: pa.Schema | None = None
     carried: tuple[str, ...] = ()
     part_names: tuple[str, ...] = ()
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Equal fingerprints make equal rows (paths, devices and worker counts do not count)."""
         return fingerprint(
@@ -105,6 +107,7 @@ def claim(storage: Storage, target: Target, *, overwrite: bool) -> Manifest | No
         manifest = read_manifest(storage, folder)
         if manifest is not None:
             check_parts_present(storage, folder, manifest)
+            storage.remove(target.work_folder)  # a run that was killed between the manifest and this
             return manifest
         for path in storage.list_files(folder):
             if TEMPORARY_MARK in file_name(path):
@@ -121,12 +124,18 @@ def is_unfinished(storage: Storage, folder: str) -> bool:
 
 
 def clear_folder(storage: Storage, folder: str) -> None:
-    """Removes what is in the folder, but not its lock."""
+    """Removes what is in the folder, but not its lock.
+
+    What makes the folder ours goes last: killed half-way, it can still be told from a stranger's.
+    """
+    marks = [join(folder, WORK, _PLAN), join(folder, MANIFEST)]
     for path in storage.list_files(folder):
-        if path != join(folder, LOCK):
+        if path not in (join(folder, LOCK), *marks):
             storage.remove(path)
-    storage.remove(join(folder, WORK))
     storage.remove(join(folder, "rejects"))
+    for mark in marks:
+        storage.remove(mark)
+    storage.remove(join(folder, WORK))
 
 
 def _refuse_or_existing(storage: Storage, target: Target, overwrite: bool) -> dict[str, Any] | None:
@@ -136,7 +145,11 @@ def _refuse_or_existing(storage: Storage, target: Target, overwrite: bool) -> di
         raise UsageError(f"--output {folder}: is a file; give a folder")
     existing = _existing_plan(storage, folder, overwrite)
     if existing is None:
-        others = [path for path in storage.list_files(folder) if file_name(path) != LOCK]
+        others = [
+            path
+            for path in storage.list_files(folder)
+            if path != join(folder, LOCK) and TEMPORARY_MARK not in file_name(path)
+        ]
         if others:
             raise UsageError(
                 f"--output {folder}: holds {len(others)} files that are not of rag-beam (such as "

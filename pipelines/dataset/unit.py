@@ -174,12 +174,15 @@ def create_unit(storage: Storage, target: Target, unit: Unit) -> Iterator[UnitWr
 
 
 def committed_report(storage: Storage, target: Target, unit: Unit) -> UnitReport | None:
-    """The report of a unit that is whole already, None where it is not there or is another's."""
+    """The report of a unit that is whole already, None where it is not there or is another's.
+
+    It is read to its end: a unit is computed once, and would carry damage into every later stage.
+    """
     path = unit_path(target, unit, "parquet")
     if not storage.exists(path):
         return None
     try:
-        table = inspect_table(storage, path)
+        table = inspect_table(storage, path, prove=True)
     except UsageError:
         return None  # damaged after it was committed: computed again
     if not table.footer or table.footer.get("unit_fingerprint") != unit_fingerprint(target, unit):

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from rag_core.decoding import generate_answers
 
 from pipelines.dataset.reader import Dataset
 from pipelines.dataset.unit import Unit, UnitWriter
@@ -16,6 +15,7 @@ from pipelines.transforms.units import Work
 from rag_core.answers import Answer, DecodingSettings, RetrievedQuestion, Unanswered
 from rag_core.classification import LabelDistribution, LabelSet, classify_questions
 from rag_core.context import PassageText
+from rag_core.decoding import generate_answers
 from rag_core.generator import Generator
 from rag_core.records import Reject, RejectReason
 from schemas import TABLES

@@ -14,6 +14,7 @@ import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Any
 
 import apache_beam as beam
@@ -147,19 +148,17 @@ class ComputeUnitFn(beam.DoFn):
         report = committed_report(STORAGE, self._target, unit)
         if report is None:
             with explained(self._target, unit.label):
-                self._compute(unit)
-            report = committed_report(STORAGE, self._target, unit)
-        if report is None:
-            raise RuntimeError(f"{unit.label}: was committed and cannot be read back")
-        Heartbeat.finished(self._target, unit)
+                report = self._compute(unit)
+            Heartbeat.finished(self._target, unit)
         yield report
 
-    def _compute(self, unit: Unit) -> None:
+    def _compute(self, unit: Unit) -> UnitReport:
         if self._loaded is None:  # not in setup(): a rerun that has no unit left to do loads nothing
             self._loaded = self._shared.acquire(lambda: _Loaded(self._work.load()))
         guard = self._loaded.lock if self._loaded.content is not None else contextlib.nullcontext()
         with guard, create_unit(STORAGE, self._target, unit) as writer, Heartbeat(self._target, unit, writer):
             self._work.compute(unit, self._loaded.content, writer)
+        return UnitReport(unit.source, unit.number, writer.counts.rows_written, writer.counts)
 
 
 class PlanBucketsFn(beam.DoFn):
@@ -197,14 +196,14 @@ class PlanPartsFn(beam.DoFn):
 
 
 class AssemblePartFn(beam.DoFn):
-    """Writes a part from its units."""
+    """Writes a part from its units; yields it with its place."""
 
     def __init__(self, target: Target):
         self._target = target
 
-    def process(self, plan: PartPlan) -> Iterator[WrittenFile]:
+    def process(self, plan: PartPlan) -> Iterator[tuple[tuple[int, int], WrittenFile]]:
         with explained(self._target, f"assembling {plan.name}"):
-            yield assemble_part(STORAGE, self._target, plan)
+            yield plan.order, assemble_part(STORAGE, self._target, plan)
 
 
 class PlanRejectsFn(beam.DoFn):
@@ -230,18 +229,23 @@ class AssembleRejectsFn(beam.DoFn):
 
 
 class WriteManifestFn(beam.DoFn):
-    """Finishes the data set."""
+    """Finishes the data set; yields its folder, or nothing after a flood of rejects."""
 
     def __init__(self, target: Target):
         self._target = target
 
     def process(
-        self, trigger: Any, reports: list[UnitReport], written: list[WrittenFile], changes: list[Counts]
+        self,
+        trigger: Any,
+        reports: list[UnitReport],
+        written: list[tuple[tuple[int, int], WrittenFile]],
+        changes: list[Counts],
     ) -> Iterator[str]:
         counts = Counts.total([*(report.counts for report in reports), *changes])
+        parts = [part for _, part in sorted(written, key=itemgetter(0))]
         with explained(self._target, "writing the manifest"):
-            finish(STORAGE, self._target, counts, written)
-        yield self._target.folder
+            if finish(STORAGE, self._target, counts, parts):
+                yield self._target.folder
 
 
 @contextlib.contextmanager

@@ -1,0 +1,52 @@
+"""Runs rag-beam commands in this process, and reads what they wrote."""
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import cli
+from pipelines.dataset.manifest import Manifest, read_manifest
+from pipelines.filesystems import STORAGE
+
+
+def status_of(command: str, *arguments: str, **options: Any) -> int:
+    """The exit status of a command; options become `--name value`, lists several values, True a flag."""
+    argv = [command, *arguments]
+    for name, value in options.items():
+        if value is True:
+            argv.append(f"--{name}")
+        else:
+            argv += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    try:
+        return cli.main(argv)
+    finally:
+        # Collected here and not while pytest parses a source file for a report: when a collection falls
+        # into CPython 3.11's ast conversion, it can end with "recursion depth mismatch".
+        gc.collect()
+
+
+def rag_beam(command: str, *arguments: str, **options: Any) -> None:
+    """Runs a command that must succeed."""
+    status = status_of(command, *arguments, **options)
+    assert status == 0, f"{command} ended with status {status}"
+
+
+def read_table(folder: str | Path) -> pa.Table:
+    """The rows of a finished data set, in its order."""
+    return pa.concat_tables(pq.read_table(f"{folder}/{part.name}") for part in manifest_of(folder).parts)
+
+
+def read_rejects(folder: str | Path) -> list[dict[str, Any]]:
+    """The rejects of a data set, finished or not."""
+    parts = sorted(Path(folder, "rejects").glob("part-*.parquet"))
+    return [row for part in parts for row in pq.read_table(part).to_pylist()]
+
+
+def manifest_of(folder: str | Path) -> Manifest:
+    """The manifest of a finished data set."""
+    manifest = read_manifest(STORAGE, str(folder))
+    assert manifest is not None, f"{folder} has no manifest"
+    return manifest

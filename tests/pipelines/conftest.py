@@ -1,0 +1,127 @@
+"""A small world for the stages: a corpus, questions, claims and tiny random models, made once."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.pipelines.commands import rag_beam
+from tests.rag_core.tiny_encoders import write_dpr_passage_encoder, write_dpr_question_encoder
+from tests.rag_core.tiny_generators import save_rag_checkpoint
+
+PLACES = [
+    "Aranth",
+    "Belmor",
+    "Corvane",
+    "Dunwick",
+    "Eastholm",
+    "Farrow",
+    "Glenmar",
+    "Hollin",
+    "Irvale",
+    "Jorvik",
+]
+PASSAGE_WORDS = 20
+
+
+@dataclass(frozen=True)
+class World:
+    """Paths of what the stages read, and of what each has made of it."""
+
+    folder: Path
+    corpus: Path
+    questions: Path
+    claims: Path
+    passage_encoder: Path
+    question_encoder: Path
+    generator: Path
+
+    def made(self, name: str) -> str:
+        """The output folder of a step."""
+        return str(self.folder / "made" / name)
+
+
+def document_text(number: int) -> str:
+    """Some 45 words about a place, different from document to document."""
+    place = PLACES[number % len(PLACES)]
+    facts = [
+        f"{place} lies on the river {place[::-1].title()} in district {number}.",
+        f"Its market was founded in {1200 + 7 * number} by the weavers of {PLACES[(number + 3) % len(PLACES)]}.",
+        f"The bridge has {number % 9 + 2} arches and a toll house of {number % 4 + 1} floors.",
+        f"About {1000 + 31 * number} people live there today.",
+    ]
+    return " ".join(facts)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Inputs made here; passages, embeddings, index and retrievals made by the stages themselves."""
+    folder = tmp_path_factory.mktemp("world")
+    world = World(
+        folder=folder,
+        corpus=folder / "corpus.jsonl",
+        questions=folder / "questions.jsonl",
+        claims=folder / "claims.jsonl",
+        passage_encoder=write_dpr_passage_encoder(folder / "passage_encoder"),
+        question_encoder=write_dpr_question_encoder(folder / "question_encoder"),
+        generator=folder / "generator",
+    )
+    save_rag_checkpoint(world.generator)
+    write_lines(
+        world.corpus,
+        [
+            {"id": f"d{number}", "title": PLACES[number % len(PLACES)], "text": document_text(number)}
+            for number in range(40)
+        ],
+    )
+    write_lines(
+        world.questions,
+        [
+            {
+                "question_id": f"q{number}",
+                "question": f"When was the market of {place} founded?",
+                "answers": [str(number)],
+            }
+            for number, place in enumerate(PLACES)
+        ],
+    )
+    write_lines(
+        world.claims,
+        [
+            {"id": number, "claim": f"{place} has a bridge.", "label": "SUPPORTS"}
+            for number, place in enumerate(PLACES[:4])
+        ],
+    )
+    rag_beam("chunk", input=world.corpus, passage_words=PASSAGE_WORDS, output=world.made("passages"))
+    rag_beam(
+        "encode",
+        passages=world.made("passages"),
+        encoder=world.passage_encoder,
+        unit_rows=30,
+        num_threads=1,
+        output=world.made("embeddings"),
+    )
+    rag_beam(
+        "index",
+        embeddings=world.made("embeddings"),
+        passages=world.made("passages"),
+        shard_rows=50,
+        output=world.made("index"),
+    )
+    for name, questions in (("retrievals", world.questions), ("claim_retrievals", world.claims)):
+        rag_beam(
+            "retrieve",
+            index=world.made("index"),
+            questions=questions,
+            encoder=world.question_encoder,
+            n_docs=4,
+            num_threads=1,
+            output=world.made(name),
+        )
+    return world
+
+
+def write_lines(path: Path, rows: list[dict]) -> None:
+    """Writes JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
