@@ -6,6 +6,7 @@ cd "$(dirname "$0")"
 
 python=${PYTHON:-python3}
 venv=.venv
+question=country-algeria.capital # shown at the end of the sample
 
 install() {
     # installed again only when setup.py or the interpreter has changed
@@ -34,8 +35,10 @@ run_sample() {
     "$venv/bin/python" -m examples.make_models --world examples/world --output examples/models
     "$venv/bin/rag-beam" run examples/run.yaml "$@"
     echo
-    echo "One answer with its provenance (rag-beam inspect out/sample/answers_token --question_id …):"
-    "$venv/bin/rag-beam" inspect out/sample/answers_token --question_id "$(first_question)"
+    echo "The sample's models have random weights: what they retrieve and answer is noise, the path is real."
+    echo "One answer with its provenance: rag-beam inspect out/sample/answers_token --question_id $question"
+    echo
+    "$venv/bin/rag-beam" inspect out/sample/answers_token --question_id "$question"
 }
 
 install

@@ -11,6 +11,7 @@ from typing import BinaryIO
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from rag_core.errors import UsageError
 from rag_core.storage import LocalStorage, Storage, file_name
 
 _COPY_BYTES = 8 << 20
@@ -19,6 +20,20 @@ _COPY_BYTES = 8 << 20
 def is_local(path: str) -> bool:
     """Whether a path is on this machine's disk."""
     return "://" not in path
+
+
+def _on_disk(path: str) -> bool:
+    """Whether LocalStorage has it; raises UsageError where no file system is installed for its scheme."""
+    if is_local(path):
+        return True
+    try:
+        FileSystems.get_filesystem(path)
+    except ValueError as error:
+        raise UsageError(
+            f"{path}: no file system is installed for it; gs:// needs pip install 'rag-beam[gcp]', "
+            "s3:// needs pip install 'rag-beam[aws]'"
+        ) from error
+    return False
 
 
 class BeamStorage:
@@ -32,7 +47,7 @@ class BeamStorage:
         self._local = LocalStorage()
 
     def open(self, path: str) -> BinaryIO:
-        if is_local(path):
+        if _on_disk(path):
             return self._local.open(path)
         if not FileSystems.exists(path):
             raise FileNotFoundError(path)
@@ -40,7 +55,7 @@ class BeamStorage:
 
     @contextlib.contextmanager
     def create(self, path: str) -> Iterator[BinaryIO]:
-        if is_local(path):
+        if _on_disk(path):
             with self._local.create(path) as file:
                 yield file
             return
@@ -57,14 +72,14 @@ class BeamStorage:
 
     def exists(self, path: str) -> bool:
         return (
-            self._local.exists(path) if is_local(path) else FileSystems.exists(path) or self.is_folder(path)
+            self._local.exists(path) if _on_disk(path) else FileSystems.exists(path) or self.is_folder(path)
         )
 
     def is_folder(self, path: str) -> bool:
-        return self._local.is_folder(path) if is_local(path) else bool(self.list_files(path))
+        return self._local.is_folder(path) if _on_disk(path) else bool(self.list_files(path))
 
     def size(self, path: str) -> int:
-        if is_local(path):
+        if _on_disk(path):
             return self._local.size(path)
         [match] = FileSystems.match([path])
         if not match.metadata_list:
@@ -72,19 +87,19 @@ class BeamStorage:
         return match.metadata_list[0].size_in_bytes
 
     def glob(self, pattern: str) -> list[str]:
-        if is_local(pattern):
+        if _on_disk(pattern):
             return self._local.glob(pattern)
         [match] = FileSystems.match([pattern])
         return sorted(metadata.path for metadata in match.metadata_list)
 
     def list_files(self, folder: str) -> list[str]:
-        if is_local(folder):
+        if _on_disk(folder):
             return self._local.list_files(folder)
         [match] = FileSystems.match([folder.rstrip("/") + "/**"])
         return sorted(metadata.path for metadata in match.metadata_list)
 
     def remove(self, path: str) -> None:
-        if is_local(path):
+        if _on_disk(path):
             self._local.remove(path)
             return
         found = self.list_files(path) or ([path] if FileSystems.exists(path) else [])
@@ -93,7 +108,7 @@ class BeamStorage:
 
     def local_path(self, path: str) -> str:
         """A local file as it is; anything else copied once to this machine's temporary folder."""
-        if is_local(path):
+        if _on_disk(path):
             return path
         size = self.size(path)
         # equal sizes are not enough: a store tells other content by its checksum or time

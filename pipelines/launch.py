@@ -25,7 +25,7 @@ from pipelines.dataset.manifest import Manifest, read_manifest
 from pipelines.dataset.parts import flood_counts
 from pipelines.dataset.target import Target, claim
 from pipelines.filesystems import STORAGE
-from pipelines.options import S, StageSettings, add_arguments, parse
+from pipelines.options import CommandParser, S, StageSettings, add_arguments, parse
 from pipelines.progress import Progress
 from pipelines.transforms.units import FAILURE
 from rag_core.errors import RagBeamError
@@ -82,7 +82,7 @@ class Stage(Generic[S]):
 
     def parser(self) -> argparse.ArgumentParser:
         """The command line of the stage."""
-        parser = argparse.ArgumentParser(
+        parser = CommandParser(
             prog=f"rag-beam {self.name}",
             description=f"{self.summary}\n\nreads:   {self.reads}\nwrites:  {self.writes}\n\n"
             f"example:\n  {self.example}",

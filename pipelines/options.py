@@ -10,7 +10,7 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar, Union
+from typing import Any, Literal, NoReturn, TypeVar, Union
 
 import pydantic
 from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
@@ -110,6 +110,19 @@ def path_kind(field: FieldInfo) -> PathKind | None:
 S = TypeVar("S", bound=Settings)
 
 
+class CommandParser(argparse.ArgumentParser):
+    """argparse that tells a mistake in one sentence, as the validation of settings does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError in place of printing the usage and ending the process."""
+        raise UsageError(message)
+
+
+class _BeamParser(_BeamArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
 def add_arguments(parser: argparse.ArgumentParser, settings: type[Settings]) -> None:
     """Adds each field of a settings class as `--name`."""
     for name, field in settings.model_fields.items():
@@ -167,9 +180,9 @@ def validated(settings: type[S], values: Mapping[str, Any], where: str = "") -> 
         if first["type"] == "extra_forbidden":
             raise UsageError(prefix + _unknown_option(f"--{name}", list(settings.model_fields))) from error
         message = first["msg"].removeprefix("Value error, ")
-        raise UsageError(
-            f"{prefix}--{name} {_shown(first['input'])}: {message}".replace("-- ", "")
-        ) from error
+        if not name:  # about several options together: the message names them
+            raise UsageError(prefix + message) from error
+        raise UsageError(f"{prefix}--{name} {_shown(first['input'])}: {message}") from error
 
 
 def beam_option_names() -> set[str]:
@@ -179,7 +192,7 @@ def beam_option_names() -> set[str]:
 
 
 def _beam_parser() -> argparse.ArgumentParser:
-    parser = _BeamArgumentParser(allow_abbrev=False, add_help=False)
+    parser = _BeamParser(allow_abbrev=False, add_help=False)
     for options in PipelineOptions.__subclasses__():
         if options.__module__.startswith("apache_beam."):
             options._add_argparse_args(parser)
