@@ -19,7 +19,8 @@ install() {
     echo "installing into $venv (torch is large: some minutes)"
     "$python" -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --upgrade pip
-    "$venv/bin/python" -m pip install --quiet --editable '.[test]'
+    # setuptools warns about editable installs as such
+    PYTHONWARNINGS=ignore "$venv/bin/python" -m pip install --quiet --editable '.[test]'
     echo "$wanted" > "$venv/.installed"
 }
 

@@ -6,7 +6,7 @@ from pipelines.dataset.target import Target
 from pipelines.filesystems import STORAGE
 from pipelines.launch import Stage, Task
 from pipelines.options import StageSettings, option
-from pipelines.sources import raw_inputs
+from pipelines.sources import input_files, raw_inputs
 from pipelines.transforms.passages import ChunkCorpus
 from pipelines.transforms.units import MakeDataset
 from rag_core.corpus import CORPUS_FORMATS, plan_sources
@@ -29,7 +29,7 @@ class ChunkSettings(StageSettings):
 
 def prepare(settings: ChunkSettings, workers: int) -> list[Task]:
     """The passages to make, from the sources that the input names."""
-    sources = plan_sources(STORAGE, settings.input, settings.input_format)
+    sources = plan_sources(STORAGE, input_files(STORAGE, settings.input), settings.input_format)
     for kind in sorted({source.format for source in sources}):
         if settings.input_format == "auto":
             count = len({source.path for source in sources if source.format == kind})

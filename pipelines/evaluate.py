@@ -8,7 +8,7 @@ from pipelines.dataset.target import Target
 from pipelines.filesystems import STORAGE
 from pipelines.launch import Stage, Task
 from pipelines.options import StageSettings, option
-from pipelines.sources import raw_inputs
+from pipelines.sources import input_files, raw_inputs
 from pipelines.transforms.scores import EXPORTS, EvaluatePredictions, EvaluationSettings
 from pipelines.transforms.units import MakeDataset
 from rag_core.metrics import (
@@ -53,7 +53,9 @@ def prepare(settings: EvaluateSettings, workers: int) -> list[Task]:
         STORAGE, settings.predictions, find_table(STORAGE, settings.predictions, tuple(_METRICS))
     )
     select_metrics(settings.metrics, _METRICS[predictions.table], CUTOFF_FAMILIES)
-    sources = plan_question_sources(STORAGE, [settings.references], settings.references_format)
+    sources = plan_question_sources(
+        STORAGE, input_files(STORAGE, [settings.references]), settings.references_format
+    )
     formats = sorted({source.format for source in sources})
     regex = settings.regex_answers or formats == ["curatedtrec"]
     target = Target(

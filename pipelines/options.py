@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from rag_core.errors import UsageError
 
 PathKind = Literal["data", "model"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def option(
@@ -73,20 +74,25 @@ class StageSettings(Settings):
     progress: Literal["auto", "none"] = option(
         "auto: a bar on a terminal, else a line now and then", "auto", changes_result=False
     )
-
-
-class ModelSettings(StageSettings):
-    """What a stage that runs a model takes besides."""
-
-    device: str = option("auto, cpu, cuda or cuda:N", "auto", changes_result=False)
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
-        "of the model's weights and arithmetic; auto: float32 on a CPU, else bfloat16", "auto"
-    )
     num_threads: int | None = option(
         "CPU threads of a worker process; default: the cores, shared among --direct_num_workers",
         None,
         changes_result=False,
         ge=1,
+    )
+    device: str = option(
+        "auto, cpu, cuda or cuda:N; matters to stages with a model", "auto", changes_result=False
+    )
+    dtype: Dtype = option(
+        "of a model's weights and arithmetic; matters to stages with a model", "auto", changes_result=False
+    )
+
+
+class ModelSettings(StageSettings):
+    """What a stage that runs a model takes besides."""
+
+    dtype: Dtype = option(
+        "of the model's weights and arithmetic; auto: float32 on a CPU, else bfloat16", "auto"
     )
     allow_pickle: bool = option(
         "load weights from pickles too; unpickling runs code of whoever made them",

@@ -8,7 +8,7 @@ from pipelines.dataset.target import WORK, Target
 from pipelines.filesystems import STORAGE
 from pipelines.launch import Stage, Task
 from pipelines.options import ModelSettings, option
-from pipelines.sources import raw_inputs
+from pipelines.sources import input_files, raw_inputs
 from pipelines.transforms.mips import SearchIndex, index_manifest
 from pipelines.transforms.models import QuestionEncoderLoader, default_batch_tokens, threads_per_worker
 from pipelines.transforms.questions import EncodeQuestions, ReadQuestions
@@ -63,7 +63,9 @@ def prepare(settings: RetrieveSettings, workers: int) -> list[Task]:
         _warn(
             f"--n_docs {settings.n_docs}: {settings.index} holds {index['rows']} passages, all of them are returned"
         )
-    sources = plan_question_sources(STORAGE, [settings.questions], settings.questions_format)
+    sources = plan_question_sources(
+        STORAGE, input_files(STORAGE, [settings.questions]), settings.questions_format
+    )
     formats = sorted({source.format for source in sources})
     if settings.questions_format == "auto":
         print(f"retrieve: {settings.questions} read as {', '.join(formats)}")

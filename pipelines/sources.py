@@ -1,13 +1,30 @@
-"""Fingerprints of raw input files: hashes of their content and of the names that ids are made from."""
+"""Raw input files: what an input option names, and hashes of content and of the names ids are made from."""
 
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from pipelines.dataset.manifest import Input, fingerprint
+from pipelines.dataset.manifest import Input, check_parts_present, fingerprint, read_manifest
 from rag_core.storage import Storage, file_stem, join
 
 _READERS = 4  # hashing releases the interpreter lock
+
+
+def input_files(storage: Storage, patterns: Sequence[str]) -> list[str]:
+    """The patterns, but a finished data set of ours is its parts: its manifest and rejects are no input.
+
+    Raises:
+      UsageError: the data set is damaged.
+    """
+    files = []
+    for pattern in patterns:
+        manifest = read_manifest(storage, pattern) if storage.is_folder(pattern) else None
+        if manifest is None:
+            files.append(pattern)
+        else:
+            check_parts_present(storage, pattern, manifest)
+            files += [join(pattern, part.name) for part in manifest.parts]
+    return files
 
 
 def raw_inputs(storage: Storage, paths: Sequence[str]) -> list[Input]:

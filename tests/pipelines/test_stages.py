@@ -269,3 +269,25 @@ def test_references_of_other_questions_are_refused(
     options = {"predictions": world.made("retrievals"), "references": tmp_path / "others.jsonl"}
     assert status_of("evaluate", output=tmp_path / "scores", **options) == 2
     assert "no question_id of it is among the 1 references" in capsys.readouterr().err
+
+
+def test_retrievals_serve_as_questions_and_as_references(world: World, tmp_path: Path) -> None:
+    """A data set of ours is its parts: its manifest is no question file."""
+    rag_beam(
+        "retrieve",
+        index=world.made("index"),
+        questions=world.made("retrievals"),
+        encoder=world.question_encoder,
+        n_docs=4,
+        num_threads=1,
+        output=tmp_path / "again",
+    )
+    assert read_table(tmp_path / "again").equals(read_table(world.made("retrievals")))
+    rag_beam(
+        "evaluate",
+        predictions=tmp_path / "again",
+        references=world.made("retrievals"),
+        device="cpu",
+        output=tmp_path / "scores",
+    )
+    assert {row["n"] for row in read_table(tmp_path / "scores").to_pylist()} == {len(PLACES)}
