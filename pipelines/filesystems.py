@@ -12,14 +12,9 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from rag_core.errors import UsageError
-from rag_core.storage import LocalStorage, Storage, file_name
+from rag_core.storage import LocalStorage, Storage, file_name, is_local
 
 _COPY_BYTES = 8 << 20
-
-
-def is_local(path: str) -> bool:
-    """Whether a path is on this machine's disk."""
-    return "://" not in path
 
 
 def _on_disk(path: str) -> bool:

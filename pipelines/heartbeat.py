@@ -14,8 +14,7 @@ from collections.abc import Iterable
 
 from pipelines.dataset.target import Target
 from pipelines.dataset.unit import Unit, UnitWriter
-from pipelines.filesystems import is_local
-from rag_core.storage import Storage, join
+from rag_core.storage import Storage, is_local, join
 
 _LOGGER = logging.getLogger("rag_beam")
 _SECONDS_BETWEEN_NOTES = 1.0
@@ -41,10 +40,12 @@ class Heartbeat:
 
     def _beat(self) -> None:
         logged = time.monotonic()
-        while not self._stop.wait(_SECONDS_BETWEEN_NOTES):
+        pause = 0.0  # the first note at once: who dies in the first second is to be told by it, too
+        while not self._stop.wait(pause):
+            pause = _SECONDS_BETWEEN_NOTES
             read = self._writer.counts.read
             if is_local(self._folder):
-                _note(self._folder, f"{os.getpid()}.json", {"unit": self._unit.label, "read": read})
+                _note(self._folder, self._unit.label, read)
             elif time.monotonic() - logged > _SECONDS_BETWEEN_LOG_LINES:
                 logged = time.monotonic()
                 _LOGGER.info("%s: %d records read", self._unit.label, read)
@@ -63,7 +64,7 @@ class Heartbeat:
         """Tells that this process is between units."""
         folder = progress_folder(target)
         if is_local(folder):
-            _note(folder, f"{os.getpid()}.json", {"unit": "", "read": 0})
+            _note(folder, "", 0)
 
 
 def progress_folder(target: Target) -> str:
@@ -72,18 +73,21 @@ def progress_folder(target: Target) -> str:
 
 
 def read_notes(folder: str) -> Iterable[dict]:
-    """The newest note of each worker process of this machine."""
+    """The newest note of each worker process of this machine: `pid`, `unit` and records `read` of it."""
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(folder):
+            if name.startswith("."):
+                continue  # on its way
             with contextlib.suppress(ValueError, OSError), open(os.path.join(folder, name)) as file:
                 yield json.load(file)
 
 
-def _note(folder: str, name: str, note: dict) -> None:
+def _note(folder: str, unit: str, read: int) -> None:
     """Notes may be lost: they are not flushed to disk as results are, and failing to write one is no failure."""
+    name = f"{os.getpid()}.json"
     with contextlib.suppress(OSError):
         os.makedirs(folder, exist_ok=True)
         temporary = os.path.join(folder, f".{name}")
         with open(temporary, "w") as file:
-            json.dump(note, file)
+            json.dump({"pid": os.getpid(), "unit": unit, "read": read}, file)
         os.replace(temporary, os.path.join(folder, name))

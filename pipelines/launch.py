@@ -6,7 +6,6 @@ import gc
 import json
 import logging
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,6 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult
-from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipelines.dataset.ledger import TooManyRejects, flood_message
 from pipelines.dataset.lock import locked
@@ -25,12 +23,14 @@ from pipelines.dataset.manifest import Manifest, read_manifest
 from pipelines.dataset.parts import flood_counts
 from pipelines.dataset.target import Target, claim
 from pipelines.filesystems import STORAGE
+from pipelines.local_workers import WorkerDied, run_with_workers
 from pipelines.options import CommandParser, S, StageSettings, add_arguments, parse
 from pipelines.progress import Progress
 from pipelines.transforms.units import FAILURE
 from rag_core.errors import RagBeamError
 from rag_core.storage import join
 
+_ENDINGS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 _IN_PROCESS = ("DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
 
 
@@ -38,8 +38,8 @@ class WorkFailed(RagBeamError):
     """A unit failed; the message names it. What was committed before is kept."""
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived."""
+class Interrupted(BaseException):
+    """A signal asked this process to end."""
 
 
 @dataclass(frozen=True)
@@ -132,18 +132,29 @@ class ExitStatus:
 def exit_status() -> Iterator[ExitStatus]:
     """Turns what ends a command into its exit status and, where it is ours, one sentence."""
     status = ExitStatus()
-    previous = signal.signal(signal.SIGTERM, _raise_terminated)
+    received: list[int] = []
+
+    def interrupt(signum: int, frame: Any) -> None:
+        received.append(signum)
+        raise Interrupted
+
+    # a shell that starts a command in the background has SIGINT ignored: it stays so
+    heeded = [number for number in _ENDINGS if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, interrupt) for number in heeded}
     try:
         yield status
-    except RagBeamError as error:
-        print(f"rag-beam: {error}", file=sys.stderr)
+    except BaseException as error:
+        if received:  # whatever the error is now: Beam wraps what passes through a DoFn in a RuntimeError
+            _stop_at_once(received[0])
+        if not isinstance(error, RagBeamError):
+            raise
+        print(f"rag-beam: {error}", file=sys.stderr, flush=True)
+        if isinstance(error, WorkerDied):
+            _exit_at_once(error.exit_status)
         status.code = error.exit_status
-    except KeyboardInterrupt:
-        _stop_at_once("interrupted", 130)
-    except Terminated:
-        _stop_at_once("terminated", 143)
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def pipeline_options(beam_args: Sequence[str]) -> PipelineOptions:
@@ -187,22 +198,22 @@ def _execute(tasks: list[Task], options: PipelineOptions, settings: Any) -> Mani
 
 
 def _run_pipeline(tasks: list[Task], options: PipelineOptions) -> None:
-    pipeline = beam.Pipeline(
-        runner=_local_runner(options) if is_in_process(options) else None, options=options
-    )
-    done = pipeline | "Start" >> beam.Create(["start"])
-    for task in tasks:
-        done = done | task.make
-    result: PipelineResult = pipeline.run()
-    result.wait_until_finish()
+    """Runs the graph where the options say: in this process, in workers of this machine, on a cluster."""
 
+    def run(runner: FnApiRunner | None) -> None:
+        pipeline = beam.Pipeline(runner=runner, options=options)
+        done = pipeline | "Start" >> beam.Create(["start"])
+        for task in tasks:
+            done = done | task.make
+        result: PipelineResult = pipeline.run()
+        result.wait_until_finish()
 
-def _local_runner(options: PipelineOptions) -> FnApiRunner:
-    """Beam's in-process runner; with more than one worker, a process each: threads would share one lock."""
-    if options.view_as(DirectOptions).direct_num_workers == 1:
-        return FnApiRunner()
-    command = f"{shlex.quote(sys.executable)} -m pipelines.worker"  # a shell runs it
-    return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command))
+    if not is_in_process(options):
+        run(None)
+    elif options.view_as(DirectOptions).direct_num_workers == 1:
+        run(FnApiRunner())
+    else:  # a process each: threads would share one lock
+        run_with_workers(run, [task.target for task in tasks])
 
 
 def _raise_failure(targets: list[Target], error: Exception) -> None:
@@ -217,16 +228,16 @@ def _raise_failure(targets: list[Target], error: Exception) -> None:
             raise failed from error
 
 
-def _raise_terminated(signum: int, frame: Any) -> None:
-    raise Terminated
-
-
-def _stop_at_once(how: str, status: int) -> None:
-    """Ends the process without waiting for the threads that Beam runs bundles in."""
+def _stop_at_once(signum: int) -> None:
     print(
-        f"rag-beam: {how}; what is whole is kept, the same command goes on from there",
+        f"rag-beam: {_ENDINGS[signum]}; what is whole is kept, the same command goes on from there",
         file=sys.stderr,
         flush=True,
     )
+    _exit_at_once(128 + signum)
+
+
+def _exit_at_once(status: int) -> None:
+    """Ends the process without waiting for the threads that Beam runs bundles in."""
     sys.stdout.flush()
     os._exit(status)

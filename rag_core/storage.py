@@ -80,6 +80,11 @@ def file_stem(path: str) -> str:
     return name[: name.index(".", 1)] if "." in name[1:] else name
 
 
+def is_local(path: str) -> bool:
+    """Whether a path is on this machine's disk."""
+    return "://" not in path
+
+
 class LocalStorage:
     """The disk of this machine."""
 

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterator
 
 from pipelines.dataset.target import LOCK
-from pipelines.filesystems import is_local
 from rag_core.errors import UsageError
+from rag_core.storage import is_local
 
 
 class LockedFolder(UsageError):

@@ -1,0 +1,28 @@
+"""Fingerprints of raw inputs."""
+
+from pathlib import Path
+
+from pipelines.filesystems import STORAGE
+from pipelines.sources import raw_inputs
+
+
+def test_raw_inputs_count_content_and_name_but_not_where_they_lie(tmp_path, monkeypatch):
+    def print_of(path: Path | str) -> str:
+        [found] = raw_inputs(STORAGE, [str(path)])
+        assert found.path == str(path)
+        return found.fingerprint
+
+    for name in ["a/one.txt", "b/one.txt", "a/two.txt", "b/set/x.arrow", "c/set/x.arrow"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("same")
+    assert print_of(tmp_path / "a" / "one.txt") == print_of(tmp_path / "b" / "one.txt")
+    assert print_of(tmp_path / "a" / "one.txt") != print_of(tmp_path / "a" / "two.txt")
+    folder = print_of(tmp_path / "b" / "set")
+    assert folder == print_of(tmp_path / "c" / "set") == print_of(f"{tmp_path}/b/set/")
+    monkeypatch.chdir(tmp_path / "b")
+    assert print_of("set") == print_of("./set") == print_of("set/") == folder
+    (tmp_path / "b" / "set" / "x.arrow").rename(tmp_path / "b" / "set" / "y.arrow")
+    assert print_of("set") != folder
+    assert print_of("squad") != print_of("trivia_qa")  # names of data sets on the hub
+    twice = raw_inputs(STORAGE, ["set", "squad", "set"])
+    assert [item.path for item in twice] == ["set", "squad"]
