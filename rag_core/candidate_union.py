@@ -186,7 +186,7 @@ class CandidateUnion:
         return answer_tokens(texts, increments.numpy(), posteriors[: self._question.num_passages].numpy())
 
     def _answer_bound(self, best: int, log_prob: float) -> float:
-        unscored = np.flatnonzero(~self._known[best])
+        unscored = np.flatnonzero(~self._known[best]).tolist()
         target = self.targets[best]
         return answer_bound(
             log_prob,
