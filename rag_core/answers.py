@@ -129,7 +129,8 @@ class Answer:
       posterior: float64 [K]; RAG-Sequence p(z|x,y), 0 where unscored; RAG-Token the mean over the tokens.
       tokens: None unless asked for.
       answer_bound: log upper bound − log lower bound of log p(y|x); 0 where exact.
-      pair_scorings: (candidate, passage) pairs that Thorough Decoding scored beyond what the beams hold.
+      pair_scorings: (candidate, passage) pairs that Thorough Decoding scored, at least in part, beyond what
+        the beams hold.
       pair_scorings_saved: such pairs that it did not need to score.
     """
 

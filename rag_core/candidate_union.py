@@ -21,6 +21,12 @@ from rag_core.marginalize import (
 )
 from rag_core.question_batch import ReadyQuestion, not_finite
 
+# of a rival's tokens: so much is scored first, and mostly shows that it is no rival
+_FIRST_SHARE = 0.25
+
+# candidate, document, how many of the candidate's tokens (the end token included) to score
+Scoring = tuple[int, int, int]
+
 
 class CandidateUnion:
     """The candidates of one question and their token log-probabilities under each document.
@@ -65,27 +71,29 @@ class CandidateUnion:
         ).reshape(self._sums.shape)
         self._bounds: NDArray[np.float64] | None = None
         self._unscored_by_beams = int((~self._known).sum())
+        self._begun = self._known.copy()  # pairs scored at least in part
         self._pair_scorings = 0
 
     @property
     def _usable(self) -> bool:
         return self._finite and bool(self.targets) and bool(np.isfinite(self._sums[self._known]).all())
 
-    def missing(self) -> list[tuple[int, int]]:
-        """Every (candidate, document) not scored yet; none where the question is lost anyway."""
-        return _pairs(~self._known) if self._usable else []
+    def missing(self) -> list[Scoring]:
+        """What scores every pair not scored yet; nothing where the question is lost anyway."""
+        return self._scorings(~self._known) if self._usable else []
 
-    def undecided(self, num_best: int) -> list[tuple[int, int]]:
-        """The next (candidate, document) pairs to score, so that the `num_best` best become certain.
+    def undecided(self, num_best: int) -> list[Scoring]:
+        """What to score next, so that the `num_best` best become certain.
 
         A candidate's p(y|x) lies between its sum over the documents that were scored and that sum with
         the search's bound in place of each other document. The rows of the best lower bounds are
         completed first, since an answer's row has to be complete. Then, of each rival whose upper bound
         still reaches the worst of them, so many of the largest terms are scored as it takes, at least,
-        to push it below.
+        to push it below. A pair of a rival is first scored for a part of its tokens, whose sum bounds the
+        whole and mostly settles it.
 
         Returns:
-          None left: the best are certain, their rows complete.
+          Nothing once the best are certain and their rows complete.
         """
         if not self._usable:
             return []
@@ -94,7 +102,7 @@ class CandidateUnion:
         incomplete = np.zeros_like(self._known)
         incomplete[best] = ~self._known[best]
         if incomplete.any():
-            return _pairs(incomplete)
+            return self._scorings(incomplete)
         threshold = lower[best].min()
         bounds = np.where(self._known, self._sums, self._log_upper_bounds())
         rivals = self._marginals(bounds) + self._roundings() >= threshold
@@ -111,14 +119,23 @@ class CandidateUnion:
                 left[document] = -math.inf
                 if np.logaddexp.reduce(left) + self._roundings()[rival] < threshold:
                     break
-        return _pairs(wanted)
+        begun = self._scorings(wanted & ~self._begun, _FIRST_SHARE)
+        return begun + self._scorings(wanted & self._begun)
 
-    def add(self, target: int, document: int, log_probs: NDArray[np.float64]) -> None:
-        """Takes the scores of a candidate's tokens and end token under a document."""
+    def add(self, scoring: Scoring, log_probs: NDArray[np.float64]) -> None:
+        """Takes the scores of a candidate's first tokens, or of all and the end token, under a document."""
+        target, document, _ = scoring
+        self._pair_scorings += not self._begun[target, document]
+        self._begun[target, document] = True
+        self._finite &= bool(np.isfinite(log_probs).all())
+        if len(log_probs) <= len(self.targets[target]):
+            bounds = self._log_upper_bounds()
+            prefix_bound = log_probs.sum() + self._roundings()[target]
+            bounds[target, document] = np.minimum(bounds[target, document], prefix_bound)
+            return
         self._log_probs[target][document] = log_probs
         self._sums[target, document] = log_probs.sum()
         self._known[target, document] = True
-        self._pair_scorings += 1
 
     def answer(self, settings: DecodingSettings) -> Answer | Unanswered:
         """Marginalises over the documents that were scored, and picks the best candidates."""
@@ -156,6 +173,13 @@ class CandidateUnion:
         """logsumexp_z [log p(z|x) + log_probs] over [Y, K]."""
         return rag_sequence_log_likelihood(self._question.log_prior, torch.from_numpy(log_probs)).numpy()
 
+    def _scorings(self, pairs: NDArray[np.bool_], share: float = 1.0) -> list[Scoring]:
+        """Scorings of pairs, of this share of a candidate's tokens, end token included."""
+        return [
+            (target, document, math.ceil(share * (len(self.targets[target]) + 1)))
+            for target, document in np.argwhere(pairs).tolist()
+        ]
+
     def _roundings(self) -> NDArray[np.float64]:
         """By how much each candidate's scores depend on how they were computed [Y]."""
         dtype = self._generator.model.dtype
@@ -165,7 +189,7 @@ class CandidateUnion:
         """Of log p(y|x,z), where the beams did not score it; float64 [Y, K], 0 elsewhere."""
         if self._bounds is None:
             self._bounds = np.zeros_like(self._sums)
-            for target, document in self.missing():
+            for target, document in np.argwhere(~self._known).tolist():
                 trace = self._searches[document].trace
                 self._bounds[target, document] = trace.log_upper_bound(self.targets[target])
             self._bounds = np.minimum(self._bounds + self._roundings()[:, None], 0.0)
@@ -195,10 +219,6 @@ class CandidateUnion:
             len(target) + 1,
             self._generator.model.dtype,
         )
-
-
-def _pairs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    return [(int(target), int(document)) for target, document in np.argwhere(mask)]
 
 
 def _order(scores: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ import torch
 
 from rag_core.answers import Answer, DecodingSettings, Unanswered
 from rag_core.beam_search import beam_search
-from rag_core.candidate_union import CandidateUnion
+from rag_core.candidate_union import CandidateUnion, Scoring
 from rag_core.generator import Generator
 from rag_core.question_batch import QuestionBatch
 from rag_core.target_scoring import score_targets
@@ -48,27 +48,25 @@ def _score_thoroughly(
     if not settings.certifiable:
         _score(generator, batch, unions, [union.missing() for union in unions], settings)
         return
-    while any(pairs := [union.undecided(settings.num_candidates) for union in unions]):
-        _score(generator, batch, unions, pairs, settings)
+    while any(scorings := [union.undecided(settings.num_candidates) for union in unions]):
+        _score(generator, batch, unions, scorings, settings)
 
 
 def _score(
     generator: Generator,
     batch: QuestionBatch,
     unions: Sequence[CandidateUnion],
-    pairs: Sequence[Sequence[tuple[int, int]]],
+    scorings: Sequence[Sequence[Scoring]],
     settings: DecodingSettings,
 ) -> None:
-    """Scores (candidate, document) pairs of each union, those of all questions together."""
-    wanted = [(union, *pair) for union, of_union in zip(unions, pairs, strict=True) for pair in of_union]
-    scored = score_targets(
-        generator,
-        batch.documents,
-        [
-            (union.start + document, (*union.targets[target], generator.end_token))
-            for union, target, document in wanted
-        ],
-        settings.batch_tokens,
-    )
-    for (union, target, document), log_probs in zip(wanted, scored, strict=True):
-        union.add(target, document, log_probs)
+    """Scores what each union wants scored, that of all questions together."""
+    wanted = [
+        (union, scoring) for union, of_union in zip(unions, scorings, strict=True) for scoring in of_union
+    ]
+    pairs = []
+    for union, (target, document, tokens) in wanted:
+        scored_tokens = (*union.targets[target], generator.end_token)[:tokens]
+        pairs.append((union.start + document, scored_tokens))
+    scored = score_targets(generator, batch.documents, pairs, settings.batch_tokens)
+    for (union, scoring), log_probs in zip(wanted, scored, strict=True):
+        union.add(scoring, log_probs)
