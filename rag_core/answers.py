@@ -36,7 +36,8 @@ class DecodingSettings:
     log-probabilities, and a search stops when no running beam can beat its worst finished one.
 
     Attributes:
-      decoding: `thorough` or `fast` for RAG-Sequence (section 2.5), `beam` for RAG-Token.
+      decoding: `thorough` or `fast` for RAG-Sequence (section 2.5), `beam` for RAG-Token. Thorough scores
+        only what can still change the answers listed, where the settings are `certifiable`.
       num_beams: beams of a search; 1 is greedy, on which `length_penalty` has no effect.
       max_new_tokens: counts the end token, not the decoder's prompt.
       min_new_tokens: the end token is not allowed before so many tokens.
@@ -85,6 +86,11 @@ class DecodingSettings:
                 f"{self.num_beams}; give as many beams as candidates"
             )
 
+    @property
+    def certifiable(self) -> bool:
+        """Whether nothing but the model shapes the scores, so that bounds from the beams can decide."""
+        return self.length_penalty == 0 and self.no_repeat_ngram == 0 and self.min_new_tokens == 0
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -123,6 +129,9 @@ class Answer:
       posterior: float64 [K]; RAG-Sequence p(z|x,y), 0 where unscored; RAG-Token the mean over the tokens.
       tokens: None unless asked for.
       answer_bound: log upper bound − log lower bound of log p(y|x); 0 where exact.
+      pair_scorings: (candidate, passage) pairs that Thorough Decoding scored, at least in part, beyond what
+        the beams hold.
+      pair_scorings_saved: such pairs that it did not need to score.
     """
 
     answer: str
@@ -134,6 +143,8 @@ class Answer:
     posterior: NDArray[np.float64]
     tokens: list[AnswerToken] | None
     answer_bound: float
+    pair_scorings: int = 0
+    pair_scorings_saved: int = 0
 
 
 @dataclass(frozen=True, slots=True)

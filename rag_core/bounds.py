@@ -66,6 +66,11 @@ class SearchTrace:
         return prefix_sum
 
 
+def rounding(length: int, dtype: torch.dtype) -> float:
+    """How far the log-probability of `length` tokens may differ between two ways of computing it."""
+    return _ROUNDING_UNITS * torch.finfo(dtype).eps * length
+
+
 def answer_bound(
     log_prob: float, log_prior: Sequence[float], log_bounds: Sequence[float], length: int, dtype: torch.dtype
 ) -> float:
@@ -80,6 +85,5 @@ def answer_bound(
     """
     if not len(log_bounds):
         return 0.0
-    rounding = _ROUNDING_UNITS * torch.finfo(dtype).eps * length
-    bounds = np.minimum(np.asarray(log_bounds) + rounding, 0.0)
+    bounds = np.minimum(np.asarray(log_bounds) + rounding(length, dtype), 0.0)
     return float(np.logaddexp.reduce([log_prob, *(np.asarray(log_prior) + bounds)])) - log_prob

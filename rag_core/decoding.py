@@ -1,10 +1,13 @@
 """From retrieved questions to answers: the entry point of decoding."""
 
+import dataclasses
 from collections.abc import Sequence
+
+import torch
 
 from rag_core.answers import Answer, DecodingSettings, RetrievedQuestion, Unanswered
 from rag_core.generator import Generator
-from rag_core.question_batch import question_batches, ready_questions
+from rag_core.question_batch import ReadyQuestion, question_batches, ready_questions
 from rag_core.rag_sequence import decode_rag_sequence
 from rag_core.rag_token import decode_rag_token
 
@@ -18,16 +21,41 @@ def generate_answers(
       questions: any number; they are batched by `settings.batch_tokens`, whatever their number of passages.
 
     Returns:
-      One result a question, in order. A question's result does not depend on the others.
+      One result a question, in order. A question's result does not depend on the others. Where the device
+      runs out of memory the batches are halved.
 
     Raises:
       UsageError: the generator's decoder cannot read `max_new_tokens`.
     """
     generator.check_target_length(settings.max_new_tokens)
-    decode = decode_rag_sequence if settings.model_type == "rag_sequence" else decode_rag_token
     ready, unanswered = ready_questions(generator, questions)
     results: dict[int, Answer | Unanswered] = {**unanswered}
-    for batch in question_batches(generator, ready, settings.batch_tokens):
-        for question, result in zip(batch.questions, decode(generator, batch, settings), strict=True):
-            results[question.number] = result
+    results |= _decode_within_memory(generator, ready, settings)
     return [results[number] for number in range(len(questions))]
+
+
+def _decode_within_memory(
+    generator: Generator, questions: Sequence[ReadyQuestion], settings: DecodingSettings
+) -> dict[int, Answer | Unanswered]:
+    """Results by question number; a batch that the device has no memory for is tried again at half the size.
+
+    The smaller budget holds for the questions still waiting. Batches that were done are not done again.
+
+    Raises:
+      torch.OutOfMemoryError: a question alone, in passes of one token's budget, does not fit.
+    """
+    decode = decode_rag_sequence if settings.model_type == "rag_sequence" else decode_rag_token
+    results: dict[int, Answer | Unanswered] = {}
+    while len(results) < len(questions):
+        waiting = [question for question in questions if question.number not in results]
+        try:
+            for batch in question_batches(generator, waiting, settings.batch_tokens):
+                numbers = [question.number for question in batch.questions]
+                results |= zip(numbers, decode(generator, batch, settings), strict=True)
+        except torch.OutOfMemoryError:
+            if settings.batch_tokens == 1:
+                raise
+            settings = dataclasses.replace(settings, batch_tokens=settings.batch_tokens // 2)
+            if generator.device.type == "cuda":
+                torch.cuda.empty_cache()
+    return results

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipelines.dataset.ledger import Counts
 from pipelines.dataset.reader import Dataset
 from pipelines.dataset.unit import Unit, UnitWriter
 from pipelines.filesystems import STORAGE
@@ -71,12 +72,16 @@ class RetrievalWork(Work):
                 writer.reject(_reject(path, position, row, result.reason, result.message))
             else:
                 written.append(self.row(row, result))
+                self.count(result, writer.counts)
         writer.accept(len(written))
         writer.write(pa.RecordBatch.from_pylist(written, schema=TABLES[self.table]))
 
     @abstractmethod
     def decide(self, questions: list[RetrievedQuestion], generator: Generator) -> list[Any]:
         """A result a question, or `Unanswered`."""
+
+    def count(self, result: Any, counts: Counts) -> None:
+        """Adds what the manifest counts beside records; nothing, unless a stage has something to count."""
 
     @abstractmethod
     def row(self, retrieval: dict[str, Any], result: Any) -> dict[str, Any]:
@@ -104,6 +109,10 @@ class GenerateAnswers(RetrievalWork):
 
     def decide(self, questions: list[RetrievedQuestion], generator: Generator) -> list[Answer | Unanswered]:
         return generate_answers(generator, questions, self._decoding)
+
+    def count(self, result: Answer, counts: Counts) -> None:
+        counts.extra["pair_scorings"] += result.pair_scorings
+        counts.extra["pair_scorings_saved"] += result.pair_scorings_saved
 
     def row(self, retrieval: dict[str, Any], result: Answer) -> dict[str, Any]:
         passages = [

@@ -120,6 +120,9 @@ def test_answers_keep_the_whole_distribution(world: World, tmp_path: Path, optio
         if options["decoding"] == "thorough":
             assert row["answer_bound"] == 0
             assert np.isfinite(likelihood).all()
+    counted = manifest_of(tmp_path / "answers").counts.extra
+    assert (counted["pair_scorings"] > 0) == (options.get("decoding") == "thorough")
+    assert counted["pair_scorings_saved"] >= 0
 
 
 def test_a_label_is_the_marginal_over_documents(world: World, tmp_path: Path) -> None:

@@ -79,6 +79,48 @@ def test_batches_fill_the_budget_with_questions_of_similar_length() -> None:
     assert len(batches) == 1
 
 
+class TestOutOfMemory:
+    """A device that holds no more than so many context tokens, padding included."""
+
+    QUESTIONS = oracles.random_questions(6, [3, 2, 4, 1, 2, 3])
+
+    def limit(self, generator: Generator, monkeypatch: pytest.MonkeyPatch, tokens: int) -> list[int]:
+        encode, sizes = generator.encode, []
+
+        def limited(contexts: list[list[int]], batch_tokens: int) -> object:
+            size = len(contexts) * max(len(context) for context in contexts)
+            if size > tokens:
+                raise torch.OutOfMemoryError("injected")
+            sizes.append(len(contexts))
+            return encode(contexts, batch_tokens)
+
+        monkeypatch.setattr(generator, "encode", limited)
+        return sizes
+
+    @pytest.mark.parametrize(("model_type", "decoding"), MODELS)
+    def test_halves_the_batch_and_loses_nothing(
+        self, model_type: str, decoding: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        generator = tiny_bart(6)
+        settings = DecodingSettings(model_type, decoding, num_beams=2, max_new_tokens=5)
+        expected = generate_answers(generator, self.QUESTIONS, settings)
+        sizes = self.limit(generator, monkeypatch, 600)
+        results = generate_answers(generator, self.QUESTIONS, settings)
+        assert sum(sizes) == 15  # every document encoded once
+        assert len(sizes) > 1
+        for ours, theirs in zip(results, expected, strict=True):
+            assert isinstance(ours, Answer)
+            assert isinstance(theirs, Answer)
+            assert ours.answer == theirs.answer
+            assert ours.log_prob == pytest.approx(theirs.log_prob, abs=1e-10)
+
+    def test_a_question_that_never_fits_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        generator = tiny_bart(6)
+        self.limit(generator, monkeypatch, 5)
+        with pytest.raises(torch.OutOfMemoryError, match="injected"):
+            generate_answers(generator, self.QUESTIONS, DecodingSettings("rag_token", "beam"))
+
+
 @pytest.mark.parametrize(("model_type", "decoding"), MODELS)
 def test_what_is_not_finite_loses_only_its_question(model_type: str, decoding: str) -> None:
     """A token whose embedding overflows: the questions whose passages hold it are marked, the others answered."""
