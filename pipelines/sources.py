@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from pipelines.dataset.manifest import Input, check_parts_present, fingerprint, read_manifest
+from rag_core.errors import UsageError
 from rag_core.storage import Storage, file_stem, join
 
 _READERS = 4  # hashing releases the interpreter lock
@@ -33,8 +34,16 @@ def raw_inputs(storage: Storage, paths: Sequence[str]) -> list[Input]:
     A file's name counts besides its content, since records without an id of their own are called
     after it. A folder (a saved Hugging Face data set) counts with every file in it. A name that is
     no path (a data set on the hub) counts as the name.
+
+    Raises:
+      UsageError: a file's name is not UTF-8, so that no manifest could tell it.
     """
     unique = list(dict.fromkeys(paths))
+    for path in unique:
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{path!r}: its name is not UTF-8; rename it") from error
     with ThreadPoolExecutor(_READERS) as pool:
         return list(pool.map(lambda path: Input(path, _fingerprint(storage, path)), unique))
 

@@ -14,7 +14,6 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from pipelines import launch
 from pipelines.dataset.target import WORK, Target
 from pipelines.launch import Stage, Task, is_in_process, pipeline_options
-from pipelines.local_workers import run_with_workers
 from pipelines.transforms.units import MakeDataset
 from rag_core.storage import join
 from tests.pipelines.commands import manifest_of, read_rejects, read_table
@@ -159,18 +158,6 @@ def test_the_in_process_runner_is_chosen_so_that_nothing_is_downloaded(capsys):
         assert is_in_process(pipeline_options(beam_args))
     assert capsys.readouterr().err.count("in-process runner (FnApiRunner)") == 1
     assert not is_in_process(pipeline_options(["--runner=FlinkRunner"]))
-
-
-def test_a_pythons_path_may_have_spaces(monkeypatch):
-    """The workers' command line goes through a shell."""
-    monkeypatch.setattr(sys, "executable", "/home/me/my venv/bin/python")
-    commands = []
-
-    def look(runner: FnApiRunner) -> None:
-        commands.append(runner._default_environment.command_string)
-
-    run_with_workers(look, [])
-    assert "'/home/me/my venv/bin/python' -m pipelines.worker &" in commands[0]
 
 
 def two_tasks(folder: Path, sources: Sources, max_rejects: float) -> Stage:

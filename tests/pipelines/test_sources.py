@@ -1,9 +1,13 @@
 """Fingerprints of raw inputs."""
 
+import os
 from pathlib import Path
+
+import pytest
 
 from pipelines.filesystems import STORAGE
 from pipelines.sources import raw_inputs
+from rag_core.errors import UsageError
 
 
 def test_raw_inputs_count_content_and_name_but_not_where_they_lie(tmp_path, monkeypatch):
@@ -26,3 +30,11 @@ def test_raw_inputs_count_content_and_name_but_not_where_they_lie(tmp_path, monk
     assert print_of("squad") != print_of("trivia_qa")  # names of data sets on the hub
     twice = raw_inputs(STORAGE, ["set", "squad", "set"])
     assert [item.path for item in twice] == ["set", "squad"]
+
+
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path):
+    path = os.path.join(os.fsencode(tmp_path), b"caf\xe9.txt")
+    with open(path, "w") as file:
+        file.write("text")
+    with pytest.raises(UsageError, match=r"caf\\udce9\.txt': its name is not UTF-8; rename it"):
+        raw_inputs(STORAGE, [os.fsdecode(path)])

@@ -238,6 +238,14 @@ def test_nulls_where_there_must_be_none_are_refused_at_any_depth(batch, table, c
     assert column in str(refusal.value)
 
 
+def test_nulls_in_a_list_within_a_struct_are_refused():
+    passage = {"passage_id": "p", "document_id": "d", "title": "t", "text": "x", "score": 1.0}
+    passage |= {"prior": 1.0, "posterior": 1.0, "label_probs": [0.5, None]}
+    row = {"question_id": "q", "question": "why?", "label": "yes", "label_probs": [], "passages": [passage]}
+    with pytest.raises(SchemaError, match=r"'passages\.passage\.label_probs\.value' holds 1 nulls"):
+        taken(pa.RecordBatch.from_pylist([row]), "labels")
+
+
 def test_nulls_of_a_sliced_batch_are_judged_within_the_slice():
     batch = pa.concat_batches([questions(pa.array([["a", None]])), questions(pa.array([["b"]]))])
     assert taken(batch.slice(1), "questions").column("answers").to_pylist() == [["b"]]

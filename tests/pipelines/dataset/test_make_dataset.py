@@ -125,6 +125,16 @@ def test_the_runner_makes_the_same(sources, rows_per_part):
         check(options.output, sources, unique=True, rows_per_part=rows_per_part)
 
 
+def test_duplicates_in_units_of_many_batches_are_dropped_row_by_row(tmp_path):
+    """Records of 7 rows stand across the ends of batches of 1,000, and parts across both."""
+    ids = [number if number % 3 else number // 2 for number in range(400)]
+    sources: Sources = [[[[f"id{id_ + 250 * unit}", 7, "accept"] for id_ in ids] for unit in range(2)]]
+    options = settings_for(tmp_path, sources, rows_per_part=300, unique=True)
+    target = target_of(options)
+    assert make_without_runner(target, ListRecords(options.records))
+    check(target.folder, sources, unique=True, rows_per_part=300)
+
+
 DUPLICATES: Sources = [
     [[["a", 2, "accept"], ["b", 1, "accept"]], [["c", 1, "accept"], ["a", 3, "accept"], ["d", 1, "accept"]]],
     [[["e", 1, "accept"], ["b", 2, "accept"], ["e", 1, "accept"]]],
