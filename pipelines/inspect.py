@@ -10,7 +10,7 @@ from pipelines.dataset.reader import find_table, open_dataset
 from pipelines.dataset.target import is_unfinished
 from pipelines.filesystems import STORAGE
 from pipelines.launch import exit_status
-from pipelines.options import Settings, add_arguments, option, parse
+from pipelines.options import CommandParser, Settings, add_arguments, option, parse
 from rag_core.errors import UsageError
 from rag_core.model_files import describe_model
 from rag_core.storage import join
@@ -30,7 +30,7 @@ class InspectSettings(Settings):
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints what a folder or a Parquet file is; returns the exit status."""
     with exit_status() as status:
-        parser = argparse.ArgumentParser(
+        parser = CommandParser(
             prog="rag-beam inspect",
             description="Shows what a data set, index or model folder is, or one answer with its documents.\n\n"
             "example:\n  rag-beam inspect out/answers --question_id nq-17",

@@ -16,7 +16,16 @@ from pipelines.dataset.manifest import read_manifest
 from pipelines.dataset.target import is_unfinished
 from pipelines.filesystems import STORAGE, is_local
 from pipelines.launch import Stage, exit_status
-from pipelines.options import Settings, StageSettings, add_arguments, option, parse, path_kind, validated
+from pipelines.options import (
+    CommandParser,
+    Settings,
+    StageSettings,
+    add_arguments,
+    option,
+    parse,
+    path_kind,
+    validated,
+)
 from rag_core.errors import RagBeamError, UsageError
 from rag_core.storage import join
 
@@ -77,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the steps from a command line; returns the exit status."""
     with exit_status() as status:
         arguments = sys.argv[1:] if argv is None else list(argv)
-        parser = argparse.ArgumentParser(
+        parser = CommandParser(
             prog="rag-beam run",
             description="Runs stages one after the other in this process.\n\n" + _EXAMPLE,
             epilog="Every Apache Beam pipeline option may follow.",

@@ -75,6 +75,10 @@ def test_one_label_and_one_retrieval(world: World, tmp_path: Path, capsys: pytes
 
 
 def test_what_cannot_be_shown(world: World, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for command in ("inspect", "run"):
+        assert status_of(command) == 2
+        text = capsys.readouterr().err
+        assert "the following arguments are required" in text and "usage" not in text
     assert status_of("inspect", str(tmp_path / "nothing")) == 2
     assert "no such folder" in capsys.readouterr().err
     assert status_of("inspect", world.made("retrievals"), question_id="nobody") == 2
