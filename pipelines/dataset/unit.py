@@ -7,10 +7,10 @@ whole, and a rerun skips it.
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ from pipelines.dataset.ledger import Counts
 from pipelines.dataset.manifest import fingerprint
 from pipelines.dataset.target import Target
 from rag_core.errors import UsageError
-from rag_core.records import EXCERPT_CHARACTERS, LeaveOutReason, Reject
+from rag_core.records import EXCERPT_CHARACTERS, LeaveOutReason, LeftOut, Reject
 from rag_core.storage import Storage, join
 from rag_core.tables import TableWriter, create_table, inspect_table
 from schemas import TABLES
@@ -34,6 +34,8 @@ KEY_DTYPE = np.dtype(
 # range of hashes is one slice a run and no unit's keys need memory beyond a run.
 KEYS_PER_RUN = 1 << 18
 _REJECTS_BUFFERED = 1_000
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,18 @@ class UnitWriter:
         self._rejects.append(reject)
         if len(self._rejects) >= _REJECTS_BUFFERED:
             self._flush_rejects()
+
+    def accepted(self, records: Iterable[R | LeftOut | Reject]) -> Iterator[R]:
+        """Enters what a reader yields into the ledger, and passes on what is accepted."""
+        for record in records:
+            self.read()
+            if isinstance(record, Reject):
+                self.reject(record)
+            elif isinstance(record, LeftOut):
+                self.leave_out(record.reason)
+            else:
+                self.accept()
+                yield record
 
     def key(self, record_id: str, *, rows: int, position: int, source: int = 0) -> None:
         """States the id of the record that the next `rows` rows come from, where ids must be unique.

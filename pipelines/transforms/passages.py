@@ -11,7 +11,7 @@ from pipelines.filesystems import STORAGE
 from pipelines.transforms.units import Work
 from rag_core.corpus import Source, read_source
 from rag_core.passages import split_document
-from rag_core.records import Document, LeftOut, Passage, Reject
+from rag_core.records import Document, Passage
 from schemas import TABLES
 
 _BATCH_BYTES = 1 << 20
@@ -45,22 +45,13 @@ class ChunkCorpus(Work):
     def compute(self, unit: Unit, loaded: Any, writer: UnitWriter) -> None:
         batches = _PassageBatches(writer)
         for index, fields in enumerate(unit.content["sources"]):
-            for record in read_source(STORAGE, Source(**fields)):
-                if isinstance(record, Reject):
-                    writer.read()
-                    writer.reject(record)
-                elif isinstance(record, LeftOut):
-                    writer.read()
-                    writer.leave_out(record.reason)
-                else:
-                    self._add(record, index, batches, writer)
+            for record in writer.accepted(read_source(STORAGE, Source(**fields))):
+                self._add(record, index, batches, writer)
         batches.flush()
 
     def _add(
         self, record: Document | Passage, source: int, batches: "_PassageBatches", writer: UnitWriter
     ) -> None:
-        writer.read()
-        writer.accept()
         rows = 0
         first_id = None
         for passage in self._passages(record):

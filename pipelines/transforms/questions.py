@@ -15,7 +15,7 @@ from pipelines.transforms.units import Work
 from pipelines.transforms.vectors import vector_column
 from rag_core.encoders import QuestionEncoder
 from rag_core.questions import QuestionSource, read_question_source
-from rag_core.records import LeftOut, Question, Reject, RejectReason
+from rag_core.records import Question, Reject, RejectReason
 from schemas import TABLES
 from schemas.question_vectors import question_vectors_schema
 
@@ -34,19 +34,12 @@ class ReadQuestions(Work):
 
     def compute(self, unit: Unit, loaded: Any, writer: UnitWriter) -> None:
         rows: list[Question] = []
-        for record in read_question_source(STORAGE, self._sources[unit.source]):
-            writer.read()
-            if isinstance(record, Reject):
-                writer.reject(record)
-            elif isinstance(record, LeftOut):
-                writer.leave_out(record.reason)
-            else:
-                writer.accept()
-                writer.key(record.question_id, rows=1, position=record.position)
-                rows.append(record)
-                if len(rows) >= _BATCH_ROWS:
-                    writer.write(_questions_batch(rows))
-                    rows.clear()
+        for question in writer.accepted(read_question_source(STORAGE, self._sources[unit.source])):
+            writer.key(question.question_id, rows=1, position=question.position)
+            rows.append(question)
+            if len(rows) >= _BATCH_ROWS:
+                writer.write(_questions_batch(rows))
+                rows.clear()
         writer.write(_questions_batch(rows))
 
 

@@ -20,7 +20,6 @@ from rag_core.metrics import (
     RetrievedPassage,
 )
 from rag_core.questions import QuestionSource, read_question_source
-from rag_core.records import LeftOut, Reject
 from rag_core.storage import join
 from schemas import TABLES
 
@@ -95,18 +94,10 @@ class EvaluatePredictions(Work):
     def _read_references(self, writer: UnitWriter) -> dict[str, Reference]:
         references: dict[str, Reference] = {}
         for source in self._references:
-            for record in read_question_source(STORAGE, source):
-                writer.read()
-                if isinstance(record, Reject):
-                    writer.reject(record)
-                elif isinstance(record, LeftOut):
-                    writer.leave_out(record.reason)
-                else:
-                    writer.accept()
-                    first, *others = record.evidence or ((),)
-                    references.setdefault(
-                        record.question_id, Reference(record.answers or (), first, tuple(others))
-                    )
+            for question in writer.accepted(read_question_source(STORAGE, source)):
+                first, *others = question.evidence or ((),)
+                reference = Reference(question.answers or (), first, tuple(others))
+                references.setdefault(question.question_id, reference)
         return references
 
     def _rows(self) -> Iterator[Row]:
