@@ -1,12 +1,11 @@
 """Raw input files: what an input option names, and hashes of content and of the names ids are made from."""
 
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from pipelines.dataset.manifest import Input, check_parts_present, fingerprint, read_manifest
 from rag_core.errors import UsageError
-from rag_core.storage import Storage, file_stem, join
+from rag_core.storage import Storage, file_sha256, file_stem, join
 
 _READERS = 4  # hashing releases the interpreter lock
 
@@ -52,12 +51,7 @@ def _fingerprint(storage: Storage, path: str) -> str:
     if storage.is_folder(path):
         files = storage.list_files(path)
         below = join(path, "")
-        return fingerprint([[file.removeprefix(below), _sha256(storage, file)] for file in files])
+        return fingerprint([[file.removeprefix(below), file_sha256(storage, file)] for file in files])
     if not storage.exists(path):
         return fingerprint(["name", path])
-    return fingerprint([file_stem(path), _sha256(storage, path)])
-
-
-def _sha256(storage: Storage, path: str) -> str:
-    with storage.open(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    return fingerprint([file_stem(path), file_sha256(storage, path)])

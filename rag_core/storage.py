@@ -6,6 +6,7 @@ disk (`LocalStorage`) and whatever Beam's FileSystems reaches (`pipelines.filesy
 
 import contextlib
 import glob
+import hashlib
 import os
 import shutil
 import tempfile
@@ -67,6 +68,12 @@ class Storage(Protocol):
 def join(folder: str, *names: str) -> str:
     """Joins path segments with `/`, for local paths and URLs alike."""
     return "/".join([folder.rstrip("/"), *names]) if folder != "/" else "/" + "/".join(names)
+
+
+def file_sha256(storage: Storage, path: str) -> str:
+    """SHA-256 (hex) of a file's bytes. Raises FileNotFoundError."""
+    with storage.open(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def file_name(path: str) -> str:

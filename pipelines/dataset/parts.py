@@ -1,6 +1,5 @@
 """Assembles a finished stage's units into parts, its rejects beside them, and the manifest last."""
 
-import hashlib
 import itertools
 import json
 import shutil
@@ -17,7 +16,7 @@ from pipelines.dataset.target import Target
 from pipelines.dataset.unit import UnitReport, rejects_batch, unit_path
 from rag_core.errors import UsageError
 from rag_core.records import Reject, RejectReason
-from rag_core.storage import Storage, file_name, join
+from rag_core.storage import Storage, file_name, file_sha256, join
 from rag_core.tables import WrittenFile, create_table, inspect_table, read_batches
 from schemas import FORMAT_VERSION, TABLES
 
@@ -291,6 +290,4 @@ def _existing_part(storage: Storage, path: str, footer: dict) -> WrittenFile | N
         return None
     if table.footer != footer:
         return None
-    with storage.open(path) as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return WrittenFile(file_name(path), table.rows, storage.size(path), sha256)
+    return WrittenFile(file_name(path), table.rows, storage.size(path), file_sha256(storage, path))

@@ -1,7 +1,6 @@
 """Opens a data set to read: ours, proved by its manifest, or Parquet that somebody else made."""
 
 import contextlib
-import hashlib
 import os
 import threading
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from pipelines.dataset.manifest import (
 )
 from pipelines.dataset.target import is_unfinished
 from rag_core.errors import UsageError
-from rag_core.storage import Storage, file_name, join
+from rag_core.storage import Storage, file_name, file_sha256, join
 from rag_core.tables import inspect_table, read_batches
 from schemas import TABLES, SchemaError, readable_schema
 
@@ -153,7 +152,7 @@ def _foreign(storage: Storage, path: str, table: str) -> Dataset:
             readable_schema(found.schema, TABLES[table], file)
         except SchemaError as error:
             raise UsageError(f"{error}; expected the columns of {table}") from error
-        parts.append(Part(file, found.rows, _sha256(storage, file)))
+        parts.append(Part(file, found.rows, file_sha256(storage, file)))
     return Dataset(path, table, parts, fingerprint([part.sha256 for part in parts]))
 
 
@@ -176,15 +175,10 @@ def _prove(storage: Storage, part: Part) -> None:
     with _proving:
         if known in _proved:
             return
-        found = _sha256(storage, part.path)
+        found = file_sha256(storage, part.path)
         if found != part.sha256:
             raise UsageError(
                 f"{part.path}: its content has SHA-256 {found[:12]}…, expected {part.sha256[:12]}…: it was changed "
                 "or damaged since it was made; make its data set again with --overwrite"
             )
         _proved.add(known)
-
-
-def _sha256(storage: Storage, path: str) -> str:
-    with storage.open(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
