@@ -11,7 +11,7 @@ setup(
     install_requires=[
         "apache-beam>=2.77",  # every stage is a Beam pipeline
         "torch>=2.9",  # encoders and generators
-        "transformers>=5.20",  # DPR, BART, T5, RAG checkpoints and their tokenizers
+        "transformers>=5.24",  # DPR, BART, T5, RAG checkpoints and their tokenizers
         "safetensors>=0.6",  # weights without pickle
         "sentencepiece>=0.2",  # T5's slow tokenizer files
         "faiss-cpu>=1.12",  # MIPS: matrix product with top-k, approximate indexes

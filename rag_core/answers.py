@@ -45,8 +45,11 @@ class DecodingSettings:
       num_candidates: how many candidates an answer lists at most.
       no_repeat_ngram: n-grams of this size occur once; 0 for no such rule.
       token_posteriors: fill `Answer.tokens`.
+      prune_mass: passages of so much total prior p(z|x), at most, are not read; `Answer.answer_bound` covers
+        them. Greedy RAG-Token gives the answer that all passages would give.
       batch_tokens: context tokens, padding included, that are encoded and decoded together, so that memory
-        is bounded; a question with more goes alone. No result depends on it.
+        is bounded; what cannot be split (a document, a question of RAG-Token) and has more goes alone. No
+        result depends on it.
 
     Raises:
       UsageError: a value is out of range, or two do not go together.
@@ -61,6 +64,7 @@ class DecodingSettings:
     num_candidates: int = 1
     no_repeat_ngram: int = 0
     token_posteriors: bool = False
+    prune_mass: float = 0.0
     batch_tokens: int = DEFAULT_BATCH_TOKENS
 
     def __post_init__(self) -> None:
@@ -76,6 +80,8 @@ class DecodingSettings:
         for name in ("min_new_tokens", "no_repeat_ngram"):
             if getattr(self, name) < 0:
                 raise UsageError(f"--{name} {getattr(self, name)}: expected 0 or more")
+        if not 0 <= self.prune_mass < 1:
+            raise UsageError(f"--prune_mass {self.prune_mass}: expected a probability, 0 or more and below 1")
         if self.min_new_tokens > self.max_new_tokens:
             raise UsageError(
                 f"--min_new_tokens {self.min_new_tokens} exceeds --max_new_tokens {self.max_new_tokens}"
@@ -125,7 +131,7 @@ class Answer:
       finish_reason: `end`, or `length` where the limit cut the hypothesis.
       candidates: the answer first, ordered by what the search maximises.
       prior: p(z|x), float64 [K]; K = 0 closed book, here and below.
-      passage_log_probs: log p(y|x,z), float64 [K]; nan where Fast Decoding left it unscored.
+      passage_log_probs: log p(y|x,z), float64 [K]; nan where Fast Decoding or pruning left it unscored.
       posterior: float64 [K]; RAG-Sequence p(z|x,y), 0 where unscored; RAG-Token the mean over the tokens.
       tokens: None unless asked for.
       answer_bound: log upper bound − log lower bound of log p(y|x); 0 where exact.

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from rag_core.answers import Answer, AnswerToken, Candidate, DecodingSettings, Unanswered, answer_tokens
-from rag_core.beam_search import SearchResult
 from rag_core.bounds import answer_bound, rounding
 from rag_core.generator import Generator
 from rag_core.marginalize import (
@@ -19,7 +18,8 @@ from rag_core.marginalize import (
     rag_sequence_log_likelihood,
     rag_sequence_prefix_posteriors,
 )
-from rag_core.question_batch import ReadyQuestion, not_finite
+from rag_core.ready_question import ReadyQuestion, not_finite
+from rag_core.search_history import SearchResult
 
 # of a rival's tokens: so much is scored first, and mostly shows that it is no rival
 _FIRST_SHARE = 0.25
@@ -141,11 +141,7 @@ class CandidateUnion:
         """Marginalises over the documents that were scored, and picks the best candidates."""
         if not self._usable:
             return not_finite(self._generator)
-        generator, log_prior, passages = (
-            self._generator,
-            self._question.log_prior,
-            self._question.num_passages,
-        )
+        generator, question = self._generator, self._question
         log_likelihoods = self._marginals(self._sums)
         lengths = np.array([len(target) + 1 for target in self.targets])
         order = _order(log_likelihoods / lengths**settings.length_penalty)
@@ -160,9 +156,9 @@ class CandidateUnion:
                 Candidate(generator.decode(self.targets[i]), float(log_likelihoods[i]))
                 for i in order[: settings.num_candidates]
             ],
-            prior=log_prior.exp().numpy()[:passages],
-            passage_log_probs=sums.where(known, torch.nan).numpy()[:passages],
-            posterior=document_posterior(log_prior, sums).numpy()[:passages],
+            prior=question.prior,
+            passage_log_probs=question.over_passages(sums.where(known, torch.nan).numpy(), math.nan),
+            posterior=question.over_passages(document_posterior(question.log_prior, sums).numpy(), 0.0),
             tokens=self._tokens(best) if settings.token_posteriors else None,
             answer_bound=self._answer_bound(best, float(log_likelihoods[best])),
             pair_scorings=self._pair_scorings,
@@ -207,18 +203,18 @@ class CandidateUnion:
         )
         posteriors, increments = rag_sequence_prefix_posteriors(self._question.log_prior, log_probs)
         texts = self._generator.token_texts(self.targets[best])
-        return answer_tokens(texts, increments.numpy(), posteriors[: self._question.num_passages].numpy())
+        spread = self._question.over_passages(posteriors.numpy(), 0.0)
+        return answer_tokens(texts, increments.numpy(), spread)
 
     def _answer_bound(self, best: int, log_prob: float) -> float:
         unscored = np.flatnonzero(~self._known[best]).tolist()
         target = self.targets[best]
-        return answer_bound(
-            log_prob,
-            [float(self._question.log_prior[z]) for z in unscored],
-            [self._searches[z].trace.log_upper_bound(target) for z in unscored],
-            len(target) + 1,
-            self._generator.model.dtype,
-        )
+        log_prior = [float(self._question.log_prior[z]) for z in unscored]
+        log_bounds = [self._searches[z].trace.log_upper_bound(target) for z in unscored]
+        if self._question.pruned_mass > 0:  # whatever was pruned gives the answer a probability of 1 at most
+            log_prior.append(math.log(self._question.pruned_mass))
+            log_bounds.append(0.0)
+        return answer_bound(log_prob, log_prior, log_bounds, len(target) + 1, self._generator.model.dtype)
 
 
 def _order(scores: NDArray[np.float64]) -> NDArray[np.int64]:

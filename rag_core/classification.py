@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from rag_core.answers import DEFAULT_BATCH_TOKENS, RetrievedQuestion, Unanswered
+from rag_core.decoder import EncodedDocuments
 from rag_core.errors import UsageError
 from rag_core.generator import Generator
 from rag_core.marginalize import document_posterior, label_log_likelihoods
-from rag_core.question_batch import (
-    QuestionBatch,
+from rag_core.ready_question import (
     ReadyQuestion,
     not_finite,
     question_batches,
@@ -125,9 +125,9 @@ def classify_questions(
     generator.check_target_length(max(len(target) for target in targets))
     ready, unanswered = ready_questions(generator, questions)
     results: dict[int, LabelDistribution | Unanswered] = {**unanswered}
-    for batch in question_batches(generator, ready, batch_tokens):
+    for batch in question_batches(ready, batch_tokens):
         for question, scores in zip(
-            batch.questions, _label_log_probs(generator, batch, targets, batch_tokens), strict=True
+            batch, _label_log_probs(generator, batch, targets, batch_tokens), strict=True
         ):
             results[question.number] = (
                 _distribution(question, scores, label_set)
@@ -138,13 +138,18 @@ def classify_questions(
 
 
 def _label_log_probs(
-    generator: Generator, batch: QuestionBatch, targets: Sequence[tuple[int, ...]], batch_tokens: int
+    generator: Generator,
+    questions: Sequence[ReadyQuestion],
+    targets: Sequence[tuple[int, ...]],
+    batch_tokens: int,
 ) -> tuple[torch.Tensor, ...]:
-    """log p(l|x,z) of each question of the batch, float64 [K, L]."""
-    pairs = [(document, target) for document in range(len(batch.documents)) for target in targets]
-    scored = score_targets(generator, batch.documents, pairs, batch_tokens)
+    """log p(l|x,z) of each question, float64 [K, L]."""
+    contexts = [context for question in questions for context in question.contexts]
+    documents = EncodedDocuments.pack(generator.decoder, generator.encode(contexts, batch_tokens))
+    pairs = [(document, target) for document in range(len(documents)) for target in targets]
+    scored = score_targets(generator, documents, pairs, batch_tokens)
     sums = torch.tensor([log_probs.sum() for log_probs in scored], dtype=torch.float64)
-    return sums.view(len(batch.documents), len(targets)).split(batch.group_sizes)
+    return sums.view(len(documents), len(targets)).split([len(question.kept) for question in questions])
 
 
 def _distribution(question: ReadyQuestion, scores: torch.Tensor, label_set: LabelSet) -> LabelDistribution:
@@ -155,7 +160,7 @@ def _distribution(question: ReadyQuestion, scores: torch.Tensor, label_set: Labe
         label=label_set.labels[best],
         probs=log_probs.softmax(dim=-1).numpy(),
         log_probs=log_probs.numpy(),
-        prior=question.log_prior.exp().numpy()[:passages],
+        prior=question.prior,
         posterior=document_posterior(question.log_prior, scores[:, best]).numpy()[:passages],
         passage_label_probs=scores.exp().numpy()[:passages],
     )

@@ -7,9 +7,9 @@ import torch
 
 from rag_core.answers import Answer, DecodingSettings, RetrievedQuestion, Unanswered
 from rag_core.generator import Generator
-from rag_core.question_batch import ReadyQuestion, question_batches, ready_questions
 from rag_core.rag_sequence import decode_rag_sequence
 from rag_core.rag_token import decode_rag_token
+from rag_core.ready_question import ReadyQuestion, ready_questions
 
 
 def generate_answers(
@@ -18,11 +18,12 @@ def generate_answers(
     """Answers questions from their passages.
 
     Args:
-      questions: any number; they are batched by `settings.batch_tokens`, whatever their number of passages.
+      questions: any number, whatever their number of passages; `settings.batch_tokens` bounds what is
+        decoded at a time.
 
     Returns:
       One result a question, in order. A question's result does not depend on the others. Where the device
-      runs out of memory the batches are halved.
+      runs out of memory the budget is halved.
 
     Raises:
       UsageError: the generator's decoder cannot read `max_new_tokens`.
@@ -37,21 +38,23 @@ def generate_answers(
 def _decode_within_memory(
     generator: Generator, questions: Sequence[ReadyQuestion], settings: DecodingSettings
 ) -> dict[int, Answer | Unanswered]:
-    """Results by question number; a batch that the device has no memory for is tried again at half the size.
+    """Results by question number; where the device has no memory left, the budget is halved.
 
-    The smaller budget holds for the questions still waiting. Batches that were done are not done again.
+    The smaller budget holds for the questions that have no result yet; the others are not done again.
 
     Raises:
       torch.OutOfMemoryError: a question alone, in passes of one token's budget, does not fit.
     """
     decode = decode_rag_sequence if settings.model_type == "rag_sequence" else decode_rag_token
+    # the longest first: what will not fit in memory shows at once
+    pruned = [question.pruned(settings.prune_mass) for question in questions]
+    by_length = sorted(pruned, key=lambda question: -question.longest)
     results: dict[int, Answer | Unanswered] = {}
     while len(results) < len(questions):
-        waiting = [question for question in questions if question.number not in results]
+        waiting = [question for question in by_length if question.number not in results]
         try:
-            for batch in question_batches(generator, waiting, settings.batch_tokens):
-                numbers = [question.number for question in batch.questions]
-                results |= zip(numbers, decode(generator, batch, settings), strict=True)
+            for number, result in decode(generator, waiting, settings):
+                results[number] = result
         except torch.OutOfMemoryError:
             if settings.batch_tokens == 1:
                 raise

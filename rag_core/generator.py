@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
@@ -16,7 +18,7 @@ from transformers import (
 )
 
 from rag_core.context import ContextFormat, ContextTokenizer
-from rag_core.decoder import EncodedDocuments
+from rag_core.decoder import DecoderModel
 from rag_core.errors import UsageError
 from rag_core.model_files import (
     model_fingerprint,
@@ -25,6 +27,7 @@ from rag_core.model_files import (
     resolve_model,
     use_safetensors,
 )
+from rag_core.row_positions import RowPositions
 from rag_core.shared_attention import SHARED_ATTENTION
 
 
@@ -36,6 +39,7 @@ class Generator:
       prompt: what the decoder reads before the answer: the start token and, where the checkpoint forces
         a first token, that token, which has no probability of its own.
       end_token: ends an answer; its probability counts.
+      decoder: the model as the decoders' states use it.
       contexts: turns a question and its passages into token ids.
       fingerprint: the content hash of the checkpoint.
     """
@@ -60,9 +64,10 @@ class Generator:
         self.contexts = ContextTokenizer(
             tokenizer, context_format or ContextFormat(), max_input_tokens, self.max_positions
         )
-        self._shares_documents = model._can_set_attn_implementation()
-        if self._shares_documents:
+        shares_documents = model._can_set_attn_implementation()
+        if shares_documents:
             model.set_attn_implementation(SHARED_ATTENTION)
+        self.decoder = DecoderModel(model, shares_documents, RowPositions(model))
 
     @property
     def device(self) -> torch.device:
@@ -86,36 +91,40 @@ class Generator:
                 f"tokens, {len(self.prompt)} of them its prompt"
             )
 
-    def encode(self, contexts: Sequence[Sequence[int]], batch_tokens: int) -> EncodedDocuments:
+    def encode(self, contexts: Sequence[Sequence[int]], batch_tokens: int) -> list[Tensor]:
         """Encodes contexts (token ids), each once.
 
         Args:
           batch_tokens: bound on the tokens, padding included, of one encoder pass; contexts of similar length
             go together.
-        """
-        with torch.inference_mode():
-            longest = max(len(context) for context in contexts)
-            lengths = torch.tensor([len(context) for context in contexts], device=self.device)
-            mask = torch.arange(longest, device=self.device) < lengths.unsqueeze(1)
-            by_length = sorted(range(len(contexts)), key=lambda i: len(contexts[i]))
-            hidden = torch.empty(0)
-            while by_length:
-                width = len(contexts[by_length[-1]])
-                rows = by_length[-max(1, batch_tokens // width) :]
-                del by_length[-len(rows) :]
-                encoded = self._encode([contexts[row] for row in rows], mask[rows, :width])
-                if not hidden.numel():  # now that size and dtype are known
-                    hidden = encoded.new_zeros(len(contexts), longest, encoded.shape[-1])
-                hidden[rows, :width] = encoded
-        return EncodedDocuments(self.model, hidden, mask, self._shares_documents)
 
-    def _encode(self, contexts: Sequence[Sequence[int]], mask: torch.Tensor) -> torch.Tensor:
-        """Encoder states of contexts, padded to the mask's shape."""
-        ids = mask.new_full(mask.shape, self.model.config.pad_token_id or 0, dtype=torch.int64)
-        ids[mask] = torch.tensor([token for context in contexts for token in context], device=self.device)
-        return self.model.get_encoder()(
+        Returns:
+          The encoder states of each context, [its tokens, size].
+        """
+        states: list[Tensor] = [torch.empty(0)] * len(contexts)
+        by_length = sorted(range(len(contexts)), key=lambda i: len(contexts[i]))
+        while by_length:
+            width = len(contexts[by_length[-1]])
+            rows = by_length[-max(1, batch_tokens // width) :]
+            del by_length[-len(rows) :]
+            for row, hidden in zip(rows, self._encode([contexts[row] for row in rows]), strict=True):
+                states[row] = hidden[: len(contexts[row])]
+        return states
+
+    @torch.inference_mode()
+    def _encode(self, contexts: Sequence[Sequence[int]]) -> Tensor:
+        """Encoder states of contexts, padded to the longest."""
+        ids = pad_sequence(
+            [torch.tensor(context, device=self.device) for context in contexts],
+            batch_first=True,
+            padding_value=self.model.config.pad_token_id or 0,
+        )
+        lengths = torch.tensor([len(context) for context in contexts], device=self.device)
+        mask = torch.arange(ids.shape[1], device=self.device) < lengths.unsqueeze(1)
+        states: Tensor = self.model.get_encoder()(
             input_ids=ids, attention_mask=mask.long(), return_dict=True
         ).last_hidden_state
+        return states
 
     def decode(self, tokens: Sequence[int]) -> str:
         """An answer's text: special tokens skipped, stripped."""

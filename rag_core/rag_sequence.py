@@ -7,54 +7,101 @@ the best is certain. Fast Decoding takes p(y|x,z) ≈ 0 where y was not in z's b
 that can underestimate p(y|x).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from rag_core.answers import Answer, DecodingSettings, Unanswered
-from rag_core.beam_search import beam_search
 from rag_core.candidate_union import CandidateUnion, Scoring
+from rag_core.decoder import EncodedDocuments
 from rag_core.generator import Generator
-from rag_core.question_batch import QuestionBatch
+from rag_core.ready_question import ReadyQuestion
+from rag_core.search_history import SearchResult
+from rag_core.search_pool import SearchTask, run_searches
 from rag_core.target_scoring import score_targets
 
 
+@dataclass(frozen=True, slots=True)
+class _SearchedQuestion:
+    """A question whose searches are done: a result and the encoder states of each document."""
+
+    question: ReadyQuestion
+    searches: list[SearchResult]
+    states: list[Tensor]
+
+
 def decode_rag_sequence(
-    generator: Generator, batch: QuestionBatch, settings: DecodingSettings
-) -> list[Answer | Unanswered]:
-    """Answers the questions of a batch, in its order."""
-    documents = len(batch.documents)
-    searches = beam_search(
-        generator, batch.documents, [1] * documents, torch.zeros(documents, dtype=torch.float64), settings
+    generator: Generator, questions: Sequence[ReadyQuestion], settings: DecodingSettings
+) -> Iterator[tuple[int, Answer | Unanswered]]:
+    """Answers questions; yields each one's number and result when it is done."""
+    batch: list[_SearchedQuestion] = []
+    documents = longest = 0
+    for searched in _searched(generator, questions, settings):
+        documents += len(searched.states)
+        longest = max(longest, searched.question.longest)
+        if batch and documents * longest > settings.batch_tokens:
+            yield from _answers(generator, batch, settings)
+            batch, documents, longest = [], len(searched.states), searched.question.longest
+        batch.append(searched)
+    if batch:
+        yield from _answers(generator, batch, settings)
+
+
+def _searched(
+    generator: Generator, questions: Sequence[ReadyQuestion], settings: DecodingSettings
+) -> Iterator[_SearchedQuestion]:
+    """Runs a search for each document; yields the questions that have all of theirs."""
+    weight = torch.zeros(1, dtype=torch.float64)
+    tasks = (
+        SearchTask((place, document), [context], weight)
+        for place, question in enumerate(questions)
+        for document, context in enumerate(question.contexts)
     )
+    done: dict[int, dict[int, tuple[SearchResult, Tensor]]] = {}
+    for finished in run_searches(generator, tasks, settings):
+        place, document = finished.name
+        of_question = done.setdefault(place, {})
+        of_question[document] = finished.result, finished.states[0]
+        if len(of_question) == len(questions[place].kept):
+            searches, states = zip(*(of_question[z] for z in sorted(of_question)), strict=True)
+            del done[place]
+            yield _SearchedQuestion(questions[place], list(searches), list(states))
+
+
+def _answers(
+    generator: Generator, batch: Sequence[_SearchedQuestion], settings: DecodingSettings
+) -> Iterator[tuple[int, Answer | Unanswered]]:
+    """Scores what the decoding asks for, that of all questions together, and picks the answers."""
     unions: list[CandidateUnion] = []
-    start = 0
-    for question in batch.questions:
-        stop = start + len(question.contexts)
-        unions.append(CandidateUnion(generator, question, start, searches[start:stop]))
-        start = stop
+    states: list[Tensor] = []
+    for searched in batch:
+        unions.append(CandidateUnion(generator, searched.question, len(states), searched.searches))
+        states += searched.states
     if settings.decoding == "thorough":
-        _score_thoroughly(generator, batch, unions, settings)
-    return [union.answer(settings) for union in unions]
+        _score_thoroughly(generator, EncodedDocuments.pack(generator.decoder, states), unions, settings)
+    for searched, union in zip(batch, unions, strict=True):
+        yield searched.question.number, union.answer(settings)
 
 
 def _score_thoroughly(
     generator: Generator,
-    batch: QuestionBatch,
+    documents: EncodedDocuments,
     unions: Sequence[CandidateUnion],
     settings: DecodingSettings,
 ) -> None:
     """Scores candidates under the documents whose beams did not hold them: those that can matter, or all."""
     if not settings.certifiable:
-        _score(generator, batch, unions, [union.missing() for union in unions], settings)
+        _score(generator, documents, unions, [union.missing() for union in unions], settings)
         return
     while any(scorings := [union.undecided(settings.num_candidates) for union in unions]):
-        _score(generator, batch, unions, scorings, settings)
+        _score(generator, documents, unions, scorings, settings)
 
 
 def _score(
     generator: Generator,
-    batch: QuestionBatch,
+    documents: EncodedDocuments,
     unions: Sequence[CandidateUnion],
     scorings: Sequence[Sequence[Scoring]],
     settings: DecodingSettings,
@@ -67,6 +114,6 @@ def _score(
     for union, (target, document, tokens) in wanted:
         scored_tokens = (*union.targets[target], generator.end_token)[:tokens]
         pairs.append((union.start + document, scored_tokens))
-    scored = score_targets(generator, batch.documents, pairs, settings.batch_tokens)
+    scored = score_targets(generator, documents, pairs, settings.batch_tokens)
     for (union, scoring), log_probs in zip(wanted, scored, strict=True):
         union.add(scoring, log_probs)

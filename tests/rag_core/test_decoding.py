@@ -1,5 +1,7 @@
 """What the two RAG models share: batches, settings, decoder states, and questions that cannot be answered."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from rag_core.bounds import SearchTrace, answer_bound
 from rag_core.decoding import generate_answers
 from rag_core.errors import UsageError
 from rag_core.generator import Generator
-from rag_core.question_batch import question_batches, ready_questions
+from rag_core.decoder import EncodedDocuments
+from rag_core.ready_question import question_batches, ready_questions
 from rag_core.records import RejectReason
 from rag_core.target_scoring import score_targets
 from tests.rag_core import oracles
@@ -28,7 +31,8 @@ def test_targets_score_as_in_plain_passes(generator: Generator, batch_tokens: in
     contexts = oracles.contexts_of(generator, question)
     targets = [(5,), (5, 6, 7), (5, 6, 8, 2), (9, 6, 7, 2), (5, 9), (2,), (5, 6, 7)]
     pairs = [(z, target) for target in targets for z in (3, 0, 1) if (z + len(target)) % 4]
-    scored = score_targets(generator, generator.encode(contexts, 100), pairs, batch_tokens)
+    documents = EncodedDocuments.pack(generator.decoder, generator.encode(contexts, 100))
+    scored = score_targets(generator, documents, pairs, batch_tokens)
     model = oracles.eager_model(generator)
     assert len(scored) == len(pairs)
     for (z, target), log_probs in zip(pairs, scored, strict=True):
@@ -42,10 +46,9 @@ def test_encoding_does_not_depend_on_the_batch(batch_tokens: int) -> None:
     contexts = oracles.contexts_of(generator, oracles.random_questions(4, [6])[0])
     encoded = generator.encode(contexts, batch_tokens)
     with torch.no_grad():
-        for context, hidden, mask in zip(contexts, encoded.hidden, encoded.mask, strict=True):
+        for context, hidden in zip(contexts, encoded, strict=True):
             expected = generator.model.get_encoder()(torch.tensor([context])).last_hidden_state[0]
-            torch.testing.assert_close(hidden[: len(context)], expected, atol=1e-10, rtol=0)
-            assert mask.sum() == len(context)
+            torch.testing.assert_close(hidden, expected, atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize(("model_type", "decoding"), MODELS)
@@ -55,7 +58,7 @@ def test_a_model_without_the_attention_interface_gives_the_same(model_type: str,
     settings = DecodingSettings(model_type, decoding, num_beams=3, max_new_tokens=6)
     generator = tiny_bart(8)
     shared = generate_answers(generator, questions, settings)
-    generator._shares_documents = False
+    generator.decoder = dataclasses.replace(generator.decoder, shares_documents=False)
     generator.model.set_attn_implementation("eager")
     for ours, repeated in zip(shared, generate_answers(generator, questions, settings), strict=True):
         assert isinstance(ours, Answer)
@@ -69,12 +72,12 @@ def test_batches_fill_the_budget_with_questions_of_similar_length() -> None:
     ready, unanswered = ready_questions(generator, oracles.random_questions(3, [2, 5, 1, 0, 3, 4, 1]))
     assert not unanswered
     for budget in (1, 300, 10**6):
-        batches = list(question_batches(generator, ready, budget))
-        assert sorted(question.number for batch in batches for question in batch.questions) == list(range(7))
+        batches = list(question_batches(ready, budget))
+        assert sorted(question.number for batch in batches for question in batch) == list(range(7))
         for batch in batches:
-            assert len(batch.documents) == sum(batch.group_sizes) == len(batch.log_prior)
-            assert len(batch.questions) == 1 or batch.documents.mask.numel() <= budget
-        lengths = [question.longest for batch in batches for question in batch.questions]
+            tokens = sum(len(question.contexts) for question in batch) * batch[0].longest
+            assert len(batch) == 1 or tokens <= budget
+        lengths = [question.longest for batch in batches for question in batch]
         assert lengths == sorted(lengths, reverse=True)
     assert len(batches) == 1
 

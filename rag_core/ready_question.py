@@ -1,15 +1,16 @@
-"""Questions made ready for the decoders, and batches of them that fit a token budget."""
+"""Questions made ready for the decoders: as token ids, with their documents' prior."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rag_core.answers import RetrievedQuestion, Unanswered
 from rag_core.context import QuestionTooLongError
-from rag_core.decoder import EncodedDocuments
 from rag_core.generator import Generator
 from rag_core.marginalize import document_log_prior
 from rag_core.records import RejectReason
@@ -21,38 +22,56 @@ class ReadyQuestion:
 
     Attributes:
       number: its place in the caller's sequence.
-      contexts: one a passage; closed book one, the question alone, which stands as a document of prior 1.
-      log_prior: log p(z|x), float64 [len(contexts)].
+      all_contexts: one a passage; closed book one, the question alone, which stands as a document of prior 1.
+      all_log_prior: log p(z|x) of each, float64 [len(all_contexts)].
       num_passages: K; 0 for closed book.
+      kept: the contexts to read, int64; the others are pruned.
     """
 
     number: int
-    contexts: list[list[int]]
-    log_prior: Tensor
+    all_contexts: list[list[int]]
+    all_log_prior: Tensor
     num_passages: int
+    kept: NDArray[np.int64]
 
     @property
-    def longest(self) -> int:
-        """Tokens of the longest context."""
-        return max(len(context) for context in self.contexts)
-
-
-@dataclass(frozen=True, slots=True)
-class QuestionBatch:
-    """Questions whose documents are encoded together, question by question."""
-
-    questions: list[ReadyQuestion]
-    documents: EncodedDocuments
-
-    @property
-    def group_sizes(self) -> list[int]:
-        """Documents of each question."""
-        return [len(question.contexts) for question in self.questions]
+    def contexts(self) -> list[list[int]]:
+        """Those to read."""
+        return [self.all_contexts[document] for document in self.kept]
 
     @property
     def log_prior(self) -> Tensor:
-        """Of all documents, float64 [R]."""
-        return torch.cat([question.log_prior for question in self.questions])
+        """log p(z|x) of those to read; not renormalised."""
+        return self.all_log_prior[torch.from_numpy(self.kept)]
+
+    @property
+    def prior(self) -> NDArray[np.float64]:
+        """p(z|x) of every passage, float64 [K]."""
+        return self.all_log_prior.exp().numpy()[: self.num_passages]
+
+    @property
+    def pruned_mass(self) -> float:
+        """Σ p(z|x) of the passages that are pruned; 0 where none is."""
+        pruned = np.delete(self.all_log_prior.exp().numpy(), self.kept)
+        return float(pruned.sum())
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest context to read."""
+        return max(len(context) for context in self.contexts)
+
+    def over_passages(self, values: NDArray[np.float64], fill: float) -> NDArray[np.float64]:
+        """Values of the contexts read [len(kept), …], as values of every passage [K, …]."""
+        spread = np.full((len(self.all_contexts), *values.shape[1:]), fill)
+        spread[self.kept] = values
+        return spread[: self.num_passages]
+
+    def pruned(self, mass: float) -> "ReadyQuestion":
+        """Without the least probable documents, of total p(z|x) at most `mass`, in [0, 1); 0 keeps all."""
+        prior = self.all_log_prior.exp().numpy()
+        ascending = np.argsort(prior, kind="stable")
+        dropped = ascending[: -1][prior[ascending].cumsum()[:-1] <= mass] if mass > 0 else []
+        return dataclasses.replace(self, kept=np.delete(np.arange(len(prior)), dropped))
 
 
 def ready_questions(
@@ -85,33 +104,27 @@ def ready_questions(
         log_prior = document_log_prior(
             torch.from_numpy(scores.astype(np.float64) if len(scores) else np.zeros(1))
         )
-        ready.append(ReadyQuestion(number, contexts, log_prior, len(scores)))
+        ready.append(ReadyQuestion(number, contexts, log_prior, len(scores), np.arange(len(contexts))))
     return ready, unanswered
 
 
 def question_batches(
-    generator: Generator, questions: Sequence[ReadyQuestion], batch_tokens: int
-) -> Iterator[QuestionBatch]:
-    """Encodes questions in batches of at most `batch_tokens`, padding included, or of one question.
+    questions: Sequence[ReadyQuestion], batch_tokens: int
+) -> Iterator[list[ReadyQuestion]]:
+    """Questions in batches of at most `batch_tokens`, padding included, or of one question.
 
     Questions of similar length go together, so the order is not the caller's.
     """
     batch: list[ReadyQuestion] = []
-    documents = longest = 0
+    documents = 0
     for question in sorted(questions, key=lambda question: -question.longest):
-        if batch and (documents + len(question.contexts)) * longest > batch_tokens:
-            yield _encode(generator, batch, batch_tokens)
+        if batch and (documents + len(question.kept)) * batch[0].longest > batch_tokens:
+            yield batch
             batch, documents = [], 0
-        longest = longest if batch else question.longest
-        documents += len(question.contexts)
+        documents += len(question.kept)
         batch.append(question)
     if batch:
-        yield _encode(generator, batch, batch_tokens)
-
-
-def _encode(generator: Generator, batch: list[ReadyQuestion], batch_tokens: int) -> QuestionBatch:
-    contexts = [context for question in batch for context in question.contexts]
-    return QuestionBatch(batch, generator.encode(contexts, batch_tokens))
+        yield batch
 
 
 def not_finite(generator: Generator) -> Unanswered:
