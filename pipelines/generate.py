@@ -27,6 +27,12 @@ class GenerateSettings(AnswererSettings):
     length_penalty: float = option("beams are compared by log-probability / length^this", 0.0)
     num_candidates: int = option("candidates listed with an answer", 1, ge=1)
     no_repeat_ngram: int = option("n-grams of this size occur once in an answer; 0: no such rule", 0, ge=0)
+    prune_mass: float = option(
+        "leave out the least probable passages, of total p(z|x) at most this; answer_bound says what it costs",
+        0.0,
+        ge=0,
+        lt=1,
+    )
     token_posteriors: bool = option("write the posterior over the passages for each token", False)
     no_passage_texts: bool = option("leave the passages' texts out of the answers", False)
 
@@ -47,6 +53,7 @@ class GenerateSettings(AnswererSettings):
             length_penalty=self.length_penalty,
             num_candidates=self.num_candidates,
             no_repeat_ngram=self.no_repeat_ngram,
+            prune_mass=self.prune_mass,
             token_posteriors=self.token_posteriors,
             batch_tokens=self.batch_tokens,
         )

@@ -14,7 +14,7 @@ Legend: A searches, R their documents, n running beams a search (1 at first, the
 C = 2B continuations.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,7 +23,8 @@ from torch.nn.functional import pad
 from rag_core.answers import DecodingSettings
 from rag_core.decoder import DecoderState, EncodedDocuments
 from rag_core.generator import Generator
-from rag_core.search_history import SearchResult, empty_history, search_results
+from rag_core.marginalize import log_normalisers
+from rag_core.search_history import SearchName, SearchResult, empty_history, search_results
 
 _NO_TOKEN = -1  # stands before the prompt of prefixes that are shorter than others
 
@@ -35,7 +36,7 @@ class BeamSearches:
         self,
         generator: Generator,
         documents: EncodedDocuments,
-        names: Sequence[Hashable],
+        names: Sequence[SearchName],
         sizes: Sequence[int],
         log_prior: Tensor,
         settings: DecodingSettings,
@@ -65,7 +66,9 @@ class BeamSearches:
             log_prior.to(device), len(sizes), settings.num_beams, settings.max_new_tokens
         )
         self._fed = self._prefixes  # what the decoder reads next: the prompt, later a token a beam [A, n]
-        self._parents = torch.zeros_like(self._steps).unsqueeze(1)  # the running beams that it continues [A, n]
+        self._parents = torch.zeros_like(self._steps).unsqueeze(
+            1
+        )  # the running beams that it continues [A, n]
         self._settled = True  # whether the decoder's rows are already those that it continues
 
     @property
@@ -88,7 +91,7 @@ class BeamSearches:
         with torch.inference_mode():
             self._settle()
             logits = self._state.step(self._fed[self._group()])
-            normalisers = logits.logsumexp(dim=-1)
+            normalisers = log_normalisers(logits)
             self._documents.finite &= normalisers.isfinite().all(dim=-1) | ~self._open[self._group()]
             ending = self._open & (self._steps == self._settings.max_new_tokens)
             if ending.any():
@@ -115,7 +118,7 @@ class BeamSearches:
             self._history = self._history.join(other._history)
             self._documents = self._documents.join(other._documents)
 
-    def take_closed(self) -> list[tuple[Hashable, SearchResult]]:
+    def take_closed(self) -> list[tuple[SearchName, SearchResult]]:
         """The searches that are done, by name; they and their documents leave."""
         with torch.inference_mode():
             group = self._group()
@@ -173,9 +176,9 @@ class BeamSearches:
         history.parents[searches, column] = parents
         history.sums[searches, column] = scores
         of_document = column[self._group()]
-        self._documents.log_probs[
-            torch.arange(len(of_document), device=column.device), of_document
-        ] = log_probs
+        self._documents.log_probs[torch.arange(len(of_document), device=column.device), of_document] = (
+            log_probs
+        )
 
         last = (self._steps == limit - 1).unsqueeze(1)
         ended = (tokens == self._end_token) | last
@@ -220,7 +223,7 @@ class BeamSearches:
         sizes = self._sizes.tolist()
         values = torch.stack(
             [
-                (part + weight.unsqueeze(-1)).logsumexp(dim=0)
+                log_normalisers(part + weight.unsqueeze(-1), dim=0)
                 for part, weight in zip(logits.split(sizes), weights.split(sizes), strict=True)
             ]
         )

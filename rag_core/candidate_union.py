@@ -192,19 +192,14 @@ class CandidateUnion:
         return self._bounds
 
     def _tokens(self, best: int) -> list[AnswerToken]:
-        length = len(self.targets[best]) + 1
-        log_probs = torch.stack(
-            [
-                torch.full((length,), -math.inf, dtype=torch.float64)
-                if scored is None
-                else torch.from_numpy(scored)
-                for scored in self._log_probs[best]
-            ]
-        )
-        posteriors, increments = rag_sequence_prefix_posteriors(self._question.log_prior, log_probs)
+        question, length = self._question, len(self.targets[best]) + 1
+        log_probs = torch.full((len(question.all_contexts), length), -math.inf, dtype=torch.float64)
+        for document, scored in zip(question.kept, self._log_probs[best], strict=True):
+            if scored is not None:
+                log_probs[document] = torch.from_numpy(scored)
+        posteriors, increments = rag_sequence_prefix_posteriors(question.all_log_prior, log_probs)
         texts = self._generator.token_texts(self.targets[best])
-        spread = self._question.over_passages(posteriors.numpy(), 0.0)
-        return answer_tokens(texts, increments.numpy(), spread)
+        return answer_tokens(texts, increments.numpy(), posteriors[: question.num_passages].numpy())
 
     def _answer_bound(self, best: int, log_prob: float) -> float:
         unscored = np.flatnonzero(~self._known[best]).tolist()

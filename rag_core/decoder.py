@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import BaseModelOutput
 
 from rag_core.row_positions import RowPositions
@@ -41,7 +42,6 @@ class DecoderModel:
     def joins(self) -> bool:
         """Whether states that began at different times can be joined."""
         return self.shares_documents and self.positions.settable
-
 
     @property
     def reads_trees(self) -> bool:
@@ -219,10 +219,7 @@ class DecoderState:
             )
             cache.update(keys, values, number)
         self._padding = torch.cat(
-            [
-                state._padding + length - own
-                for state, own in zip((self, other), lengths, strict=True)
-            ]
+            [state._padding + length - own for state, own in zip((self, other), lengths, strict=True)]
         )
         self._ragged = bool(self._padding.any())
         self._documents = self._documents.join(other._documents)
@@ -237,6 +234,8 @@ class DecoderState:
         if surplus:
             self._padding = self._padding - surplus
             for layer in self._cache.self_attention_cache.layers:
+                assert isinstance(layer, DynamicLayer)
+                assert layer.keys is not None and layer.values is not None
                 layer.keys, layer.values = layer.keys[:, :, surplus:], layer.values[:, :, surplus:]
             self._ragged = bool(self._padding.any())
 

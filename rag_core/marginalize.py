@@ -25,6 +25,20 @@ def document_log_prior(doc_scores: Tensor) -> Tensor:
     return doc_scores.double().log_softmax(dim=-1)
 
 
+def log_normalisers(logits: Tensor, dim: int = -1) -> Tensor:
+    """log Σ exp(logits), for inference; like `logsumexp`, which is many times slower on a CPU for peaked models.
+
+    What is below the largest by more than 80 adds nothing that any floating point number holds, but its
+    exponential is denormal, and slow.
+
+    Args:
+      logits: float32 or better; reduced along `dim`.
+    """
+    largest = logits.amax(dim=dim, keepdim=True)
+    total = (logits - largest).clamp_(min=-80.0).exp_().sum(dim=dim)
+    return total.log_().add_(largest.squeeze(dim))
+
+
 def token_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
     """log p(target) under softmax(logits), without the log-softmax over the vocabulary.
 

@@ -40,9 +40,7 @@ def prefix_trees(
       targets: at least one token each; the last is read by no node.
     """
     trees = [_Tree(prompt) for _ in range(max(documents) + 1)]
-    readers = [
-        trees[document].add(target) for document, target in zip(documents, targets, strict=True)
-    ]
+    readers = [trees[document].add(target) for document, target in zip(documents, targets, strict=True)]
     shape = len(trees), max(len(tree.tokens) for tree in trees)
     tokens, positions = np.full(shape, prompt[0], dtype=np.int64), np.zeros(shape, dtype=np.int64)
     visible = np.zeros((*shape, shape[1]), dtype=bool)

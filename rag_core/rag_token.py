@@ -23,18 +23,20 @@ def decode_rag_token(
     generator: Generator, questions: Sequence[ReadyQuestion], settings: DecodingSettings
 ) -> Iterator[tuple[int, Answer | Unanswered]]:
     """Answers questions; yields each one's number and result when it is done."""
-    waiting = list(enumerate(questions))
+    waiting = list(questions)
     while waiting:
-        asked = dict(waiting)
-        waiting = []
-        tasks = [SearchTask(name, question.contexts, question.log_prior) for name, question in asked.items()]
+        asked, waiting = waiting, []
+        tasks = [
+            SearchTask((place, 0), question.contexts, question.log_prior)
+            for place, question in enumerate(asked)
+        ]
         for finished in run_searches(generator, tasks, settings):
-            question = asked[finished.name]  # type: ignore[index]
+            question = asked[finished.name[0]]
             uncertain = settings.num_beams == 1 and not _greedy_is_certain(
                 finished.result, question.pruned_mass, generator.model.dtype
             )
             if uncertain:
-                waiting.append((len(waiting), question.pruned(0)))
+                waiting.append(question.pruned(0.0))
             else:
                 yield question.number, _answer(generator, question, finished.result, settings)
 

@@ -69,9 +69,10 @@ class ReadyQuestion:
     def pruned(self, mass: float) -> "ReadyQuestion":
         """Without the least probable documents, of total p(z|x) at most `mass`, in [0, 1); 0 keeps all."""
         prior = self.all_log_prior.exp().numpy()
-        ascending = np.argsort(prior, kind="stable")
-        dropped = ascending[: -1][prior[ascending].cumsum()[:-1] <= mass] if mass > 0 else []
-        return dataclasses.replace(self, kept=np.delete(np.arange(len(prior)), dropped))
+        ascending = np.argsort(prior, kind="stable")[:-1]  # the most probable always stays
+        dropped = ascending[prior[ascending].cumsum() <= mass]
+        kept = np.arange(len(prior)) if mass == 0 else np.delete(np.arange(len(prior)), dropped)
+        return dataclasses.replace(self, kept=kept)
 
 
 def ready_questions(
@@ -108,9 +109,7 @@ def ready_questions(
     return ready, unanswered
 
 
-def question_batches(
-    questions: Sequence[ReadyQuestion], batch_tokens: int
-) -> Iterator[list[ReadyQuestion]]:
+def question_batches(questions: Sequence[ReadyQuestion], batch_tokens: int) -> Iterator[list[ReadyQuestion]]:
     """Questions in batches of at most `batch_tokens`, padding included, or of one question.
 
     Questions of similar length go together, so the order is not the caller's.

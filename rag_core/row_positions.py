@@ -2,7 +2,7 @@
 
 `transformers` counts a decoder's positions from the length of its cache, one count for all rows. Models
 with relative positions (T5) need no more than that: padding on the left moves queries and keys alike.
-Models with learned positions (BART and its kin) are told here, by a hook on their embedding.
+Models with learned positions (BART and its kin) are told here, by standing in for their embedding's count.
 """
 
 from collections.abc import Iterator
@@ -47,11 +47,11 @@ class RowPositions:
             yield
             return
 
-        def embed(module: torch.nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        def look_up(*args: Any, **kwargs: Any) -> Tensor:
             return torch.nn.functional.embedding(positions + embedding.offset, embedding.weight)
 
-        handle = embedding.register_forward_hook(embed)
+        embedding.forward = look_up  # of this module alone; the class keeps its own
         try:
             yield
         finally:
-            handle.remove()
+            del embedding.forward

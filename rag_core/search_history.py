@@ -14,6 +14,9 @@ from torch import Tensor
 
 from rag_core.bounds import SearchTrace
 
+# the place of a search's question among the caller's, and of its first document in the question
+SearchName = tuple[int, int]
+
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
@@ -153,9 +156,7 @@ def search_results(
             _hypothesis(history, own, place)
             for place in np.flatnonzero(history["finished_scores"] > -np.inf).tolist()
         ]
-        trace = SearchTrace(
-            history["tokens"][:-1], history["parents"][:-1], history["sums"][:-1], end_token
-        )
+        trace = SearchTrace(history["tokens"][:-1], history["parents"][:-1], history["sums"][:-1], end_token)
         results.append(SearchResult(hypotheses, bool(own["finite"].all()), trace))
     return results
 
@@ -176,6 +177,4 @@ def _hypothesis(history: dict[str, NDArray], documents: dict[str, NDArray], plac
         log_probs = np.hstack([log_probs, documents["end_log_probs"][:, place, None]])
     else:
         tokens = tokens[:-1]
-    return Hypothesis(
-        tuple(tokens.tolist()), cut, float(history["finished_scores"][place]), log_probs
-    )
+    return Hypothesis(tuple(tokens.tolist()), cut, float(history["finished_scores"][place]), log_probs)

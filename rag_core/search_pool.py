@@ -1,7 +1,7 @@
 """Continuous batching: searches that are done leave the batch, and waiting ones enter."""
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from rag_core.answers import DecodingSettings
 from rag_core.beam_search import BeamSearches
 from rag_core.decoder import EncodedDocuments
 from rag_core.generator import Generator
-from rag_core.search_history import SearchResult
+from rag_core.search_history import SearchName, SearchResult
 
 # documents of closed searches stay in the batch, idle, until so large a share of it is idle: to replace
 # them means to copy the other documents' keys and values
@@ -28,7 +28,7 @@ class SearchTask:
       log_prior: their weights, float64 [K].
     """
 
-    name: Hashable
+    name: SearchName
     contexts: Sequence[Sequence[int]]
     log_prior: Tensor
 
@@ -41,7 +41,7 @@ class FinishedSearch:
       states: encoder states of its documents, [tokens, size] each.
     """
 
-    name: Hashable
+    name: SearchName
     result: SearchResult
     states: list[Tensor]
 
@@ -58,7 +58,7 @@ def run_searches(
       Each search when it is done.
     """
     waiting = deque(tasks)
-    states: dict[Hashable, list[Tensor]] = {}
+    states: dict[SearchName, list[Tensor]] = {}
     pool: BeamSearches | None = None
     while waiting or pool is not None:
         joining = pool is None or generator.decoder.joins
@@ -77,9 +77,7 @@ def run_searches(
             pool = None
 
 
-def _take(
-    waiting: deque[SearchTask], pool: BeamSearches | None, batch_tokens: int
-) -> list[SearchTask]:
+def _take(waiting: deque[SearchTask], pool: BeamSearches | None, batch_tokens: int) -> list[SearchTask]:
     """Removes from `waiting` what fits beside the pool."""
     taken: list[SearchTask] = []
     documents, longest = (pool.num_documents, pool.positions) if pool else (0, 0)
@@ -96,11 +94,13 @@ def _take(
 def _begin(
     generator: Generator,
     tasks: Sequence[SearchTask],
-    states: dict[Hashable, list[Tensor]],
+    states: dict[SearchName, list[Tensor]],
     settings: DecodingSettings,
 ) -> BeamSearches:
     """Encodes the tasks' documents and takes the first step; the encoder states are kept in `states`."""
-    encoded = generator.encode([context for task in tasks for context in task.contexts], settings.batch_tokens)
+    encoded = generator.encode(
+        [context for task in tasks for context in task.contexts], settings.batch_tokens
+    )
     sizes = [len(task.contexts) for task in tasks]
     start = 0
     for task, size in zip(tasks, sizes, strict=True):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rag_core.decoder import DecoderState, EncodedDocuments, read_trees
 from rag_core.generator import Generator
+from rag_core.marginalize import log_normalisers
 from rag_core.prefix_tree import prefix_trees
 
 # of the logits [nodes, V] that one pass over trees holds
@@ -107,7 +108,7 @@ def _score_trees(
     token = torch.tensor([token for target in targets for token in target], device=device)
     if logits.dtype in (torch.bfloat16, torch.float16):
         logits = logits.float()
-    chosen = logits[row, node, token].double() - logits.logsumexp(dim=-1)[row, node].double()
+    chosen = logits[row, node, token].double() - log_normalisers(logits)[row, node].double()
     return np.split(chosen.cpu().numpy(), np.cumsum(lengths)[:-1])
 
 
@@ -132,7 +133,7 @@ def _score_levels(
     for level in range(tokens.shape[1]):
         rows = torch.from_numpy(document[alive] * logits.shape[1] + slot[alive]).to(device)
         wanted = torch.from_numpy(tokens[alive, level]).to(device)
-        normalisers = logits.logsumexp(dim=-1).flatten()
+        normalisers = log_normalisers(logits).flatten()
         scored = logits.flatten(0, 1)[rows, wanted].double() - normalisers[rows].double()
         log_probs[alive, level] = scored.cpu().numpy()
         alive = alive[lengths[alive] > level + 1]

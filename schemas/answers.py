@@ -18,7 +18,10 @@ PASSAGE = pa.struct(
         SCORE_FIELD,
         field("prior", pa.float64(), "p(z|x), softmax of the scores over the passages of the row"),
         field(
-            "log_prob", pa.float64(), "log p(y|x,z); null where Fast Decoding left it unscored", nullable=True
+            "log_prob",
+            pa.float64(),
+            "log p(y|x,z); null where Fast Decoding or --prune_mass left it unscored",
+            nullable=True,
         ),
         field(
             "posterior",

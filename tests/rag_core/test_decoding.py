@@ -8,10 +8,10 @@ import torch
 
 from rag_core.answers import Answer, DecodingSettings, RetrievedQuestion, Unanswered
 from rag_core.bounds import SearchTrace, answer_bound
+from rag_core.decoder import EncodedDocuments
 from rag_core.decoding import generate_answers
 from rag_core.errors import UsageError
 from rag_core.generator import Generator
-from rag_core.decoder import EncodedDocuments
 from rag_core.ready_question import question_batches, ready_questions
 from rag_core.records import RejectReason
 from rag_core.target_scoring import score_targets

@@ -60,8 +60,8 @@ def check_documents(
 @settings(deadline=None, max_examples=10)
 @given(
     seed=st.integers(0, 10_000),
-    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=3),
-    num_beams=st.integers(1, 4),
+    sizes=st.lists(st.integers(1, 8), min_size=1, max_size=3),
+    num_beams=st.integers(1, 5),
     limit=st.integers(1, 6),
     t5=st.booleans(),
 )
