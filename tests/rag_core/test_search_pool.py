@@ -140,3 +140,24 @@ def test_the_budget_bounds_what_is_held(batch_tokens: int, monkeypatch: pytest.M
     most = max(documents for documents, _ in held)
     assert most == 1 if batch_tokens == 1 else most > 1
     assert most == 12 or batch_tokens < 10_000
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_in_float32_the_batch_decides_nothing_but_near_ties(num_beams: int) -> None:
+    """The same hypotheses alone and among others, wherever all neighbouring sums are 1e-4 or more apart."""
+    settings = DecodingSettings("rag_token", "beam", num_beams=num_beams, max_new_tokens=8, batch_tokens=400)
+    clear = 0
+    for seed in range(6):
+        generator = tiny_bart(seed, dtype=torch.float32)
+        tasks = tasks_of(generator, [2, 1, 3, 1, 2, 4])
+        for task, together in zip(tasks, results(generator, tasks, settings), strict=True):
+            (alone,) = results(generator, [task], settings)
+            sums = alone.trace.sums
+            margin = -np.diff(np.where(np.isfinite(sums), sums, np.nan), axis=1)
+            if np.nanmin(margin) < 1e-4:
+                continue
+            clear += 1
+            assert [y.tokens for y in together.hypotheses] == [y.tokens for y in alone.hypotheses]
+            for joined, single in zip(together.hypotheses, alone.hypotheses, strict=True):
+                np.testing.assert_allclose(joined.log_probs, single.log_probs, atol=1e-4)
+    assert clear > 20
