@@ -53,7 +53,7 @@ class SearchResult:
 
 
 @dataclass(slots=True)
-class _Columns:
+class Columns:
     """Tensors with the same first dimension."""
 
     def select(self, rows: Tensor) -> Self:
@@ -72,7 +72,7 @@ class _Columns:
 
 
 @dataclass(slots=True)
-class SearchColumns(_Columns):
+class SearchColumns(Columns):
     """Of each search. Column S of a step's dimension is scratch, written by searches that are closed.
 
     Attributes:
@@ -95,7 +95,7 @@ class SearchColumns(_Columns):
 
 
 @dataclass(slots=True)
-class DocumentColumns(_Columns):
+class DocumentColumns(Columns):
     """Of each document.
 
     Attributes:

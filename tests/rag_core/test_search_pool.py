@@ -98,7 +98,7 @@ def test_waiting_questions_enter_while_others_run(model_type: str, monkeypatch: 
     join = BeamSearches.join
 
     def counted(pool: BeamSearches, other: BeamSearches) -> None:
-        lags.append(int(pool._steps.max() - other._steps.max()))
+        lags.append(int(pool._running.steps.max() - other._running.steps.max()))
         join(pool, other)
 
     monkeypatch.setattr(BeamSearches, "join", counted)
