@@ -79,6 +79,7 @@ class BeamSearches:
         self._length_penalty = settings.length_penalty if settings.num_beams > 1 else 0.0
         self._state = DecoderState(documents)
         self._names = list(names)
+        self._sizes = list(sizes)
         prompt = torch.tensor(generator.prompt, device=device)
         self._longest_prefix = len(prompt) + settings.max_new_tokens
         self._running = _Running(
@@ -90,6 +91,7 @@ class BeamSearches:
             parents=torch.zeros(len(sizes), 1, dtype=torch.int64, device=device),
             fed=prompt.repeat(len(sizes), 1, 1),
         )
+        self._group = torch.repeat_interleave(self._running.sizes)  # the search of each document [R]
         self._settled = True  # whether the decoder's rows are already those that the next tokens continue
         self._history, self._documents = empty_history(
             log_prior.to(device), len(sizes), settings.num_beams, settings.max_new_tokens
@@ -114,9 +116,9 @@ class BeamSearches:
         """Takes one step of every open search."""
         with torch.inference_mode():
             self._settle()
-            logits = self._state.step(self._running.fed[self._group()])
+            logits = self._state.step(self._running.fed[self._group])
             normalisers = log_normalisers(logits)
-            self._documents.finite &= normalisers.isfinite().all(dim=-1) | ~self._running.open[self._group()]
+            self._documents.finite &= normalisers.isfinite().all(dim=-1) | ~self._running.open[self._group]
             ending = self._running.open & (self._running.steps == self._settings.max_new_tokens)
             if ending.any():
                 self._score_end_of_cut(ending, logits, normalisers)
@@ -137,13 +139,15 @@ class BeamSearches:
                 searches._running.prefixes = pad(prefixes, (missing, 0), value=NO_TOKEN)
             self._names += other._names
             self._running = self._running.join(other._running)
+            self._group = torch.cat([self._group, other._group + len(self._sizes)])
+            self._sizes += other._sizes
             self._history = self._history.join(other._history)
             self._documents = self._documents.join(other._documents)
 
     def take_closed(self) -> list[tuple[SearchName, SearchResult]]:
         """The searches that are done, by name; they and their documents leave."""
         with torch.inference_mode():
-            group = self._group()
+            group = self._group
             closed, left = (~self._running.open).nonzero().squeeze(1), self._running.open.nonzero().squeeze(1)
             closed_documents = (~self._running.open)[group].nonzero().squeeze(1)
             documents = self._running.open[group].nonzero().squeeze(1)
@@ -151,7 +155,7 @@ class BeamSearches:
             results = search_results(
                 self._history.select(closed),
                 self._documents.select(closed_documents),
-                self._running.sizes[closed].tolist(),
+                [self._sizes[number] for number in closed.tolist()],
                 self._end_token,
             )
             if len(closed) and len(left):
@@ -160,6 +164,8 @@ class BeamSearches:
                 self._settled = True
                 self._names = [self._names[number] for number in left.tolist()]
                 self._running = self._running.select(left)
+                self._sizes = [self._sizes[number] for number in left.tolist()]
+                self._group = torch.repeat_interleave(self._running.sizes)
                 self._history = self._history.select(left)
                 self._documents = self._documents.select(documents)
             return list(zip(names, results, strict=True))
@@ -167,12 +173,8 @@ class BeamSearches:
     def _settle(self) -> None:
         """Lets the decoder's rows be those that the next tokens continue."""
         if not self._settled:
-            self._state.select(self._running.parents[self._group()])
+            self._state.select(self._running.parents[self._group])
             self._settled = True
-
-    def _group(self) -> Tensor:
-        """The search of each document [R]."""
-        return torch.repeat_interleave(self._running.sizes)
 
     def _take_step(self, logits: Tensor, normalisers: Tensor) -> None:
         """Extends, finishes and closes the open searches; the others stand still.
@@ -191,9 +193,9 @@ class BeamSearches:
         scores = self._exact_scores(scores, parents, log_probs)
         scores, order = scores.sort(dim=-1, descending=True, stable=True)
         parents, tokens = parents.gather(1, order), tokens.gather(1, order)
-        log_probs = log_probs.gather(1, order[self._group()])
+        log_probs = log_probs.gather(1, order[self._group])
 
-        now, group = self._running, self._group()
+        now, group = self._running, self._group
         column = now.steps.where(now.open, limit)
         searches = torch.arange(len(column), device=column.device)
         history.tokens[searches, column] = tokens
@@ -238,14 +240,13 @@ class BeamSearches:
 
     def _marginals(self, logits: Tensor, normalisers: Tensor) -> tuple[Tensor, Tensor]:
         """log p(token|x,prefix) over the vocabulary as values [A, n, V] minus offsets [A, n]."""
-        if len(self._running.sizes) == len(logits):  # groups of one: the weight moves no rank
+        if len(self._sizes) == len(logits):  # groups of one: the weight moves no rank
             return logits, normalisers
         weights = (self._documents.log_prior.unsqueeze(1) - normalisers.double()).to(logits.dtype)
-        sizes = self._running.sizes.tolist()
         values = torch.stack(
             [
                 log_normalisers(part + weight.unsqueeze(-1), dim=0)
-                for part, weight in zip(logits.split(sizes), weights.split(sizes), strict=True)
+                for part, weight in zip(logits.split(self._sizes), weights.split(self._sizes), strict=True)
             ]
         )
         return values, torch.zeros_like(values[..., 0])
@@ -268,14 +269,14 @@ class BeamSearches:
         self, logits: Tensor, normalisers: Tensor, parents: Tensor, tokens: Tensor
     ) -> Tensor:
         """log p(token|x,z,prefix) of continuations [A, C] under each document, float64 [R, C]."""
-        group = self._group()
+        group = self._group
         rows = parents[group]
         document = torch.arange(len(rows), device=rows.device).unsqueeze(1)
         return logits[document, rows, tokens[group]].double() - normalisers.gather(1, rows).double()
 
     def _exact_scores(self, scores: Tensor, parents: Tensor, log_probs: Tensor) -> Tensor:
         """Scores of continuations [A, C] again, marginalised in float64."""
-        if len(self._running.sizes) == len(log_probs):
+        if len(self._sizes) == len(log_probs):
             exact = log_probs + self._documents.log_prior.unsqueeze(1)
         else:
             weighted = (self._documents.log_prior.unsqueeze(1) + log_probs).split(
@@ -302,7 +303,7 @@ class BeamSearches:
     def _score_end_of_cut(self, ending: Tensor, logits: Tensor, normalisers: Tensor) -> None:
         """log p(end token) after the hypotheses that the limit cut, of the searches `ending` [A]."""
         end = logits[..., self._end_token].double() - normalisers.double()
-        rows = ending[self._group()].unsqueeze(1)
+        rows = ending[self._group].unsqueeze(1)
         self._documents.end_log_probs = torch.where(rows, end, self._documents.end_log_probs)
 
 

@@ -115,14 +115,14 @@ class Generator:
     def _encode(self, contexts: Sequence[Sequence[int]]) -> Tensor:
         """Encoder states of contexts, padded to the longest."""
         ids = pad_sequence(
-            [torch.tensor(context, device=self.device) for context in contexts],
+            [torch.tensor(context) for context in contexts],
             batch_first=True,
             padding_value=self.model.config.pad_token_id or 0,
         )
-        lengths = torch.tensor([len(context) for context in contexts], device=self.device)
-        mask = torch.arange(ids.shape[1], device=self.device) < lengths.unsqueeze(1)
+        lengths = torch.tensor([len(context) for context in contexts])
+        mask = torch.arange(ids.shape[1]) < lengths.unsqueeze(1)
         states: Tensor = self.model.get_encoder()(
-            input_ids=ids, attention_mask=mask.long(), return_dict=True
+            input_ids=ids.to(self.device), attention_mask=mask.long().to(self.device), return_dict=True
         ).last_hidden_state
         return states
 
