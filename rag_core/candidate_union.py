@@ -24,6 +24,9 @@ from rag_core.search_history import SearchResult
 # of a rival's tokens: so much is scored first, and mostly shows that it is no rival
 _FIRST_SHARE = 0.25
 
+# sums over documents, in float64, of the same terms in another order
+_FLOAT64_SLACK = 1e-12
+
 # candidate, document, how many of the candidate's tokens (the end token included) to score
 Scoring = tuple[int, int, int]
 
@@ -86,7 +89,8 @@ class CandidateUnion:
         """What to score next, so that the `num_best` best become certain.
 
         A candidate's p(y|x) lies between its sum over the documents that were scored and that sum with
-        the search's bound in place of each other document. The rows of the best lower bounds are
+        the search's bound in place of each other document; the bounds allow for the rounding of scores that
+        are computed along another way than the search's. The rows of the best lower bounds are
         completed first, since an answer's row has to be complete. Then, of each rival whose upper bound
         still reaches the worst of them, so many of the largest terms are scored as it takes, at least,
         to push it below. A pair of a rival is first scored for a part of its tokens, whose sum bounds the
@@ -105,7 +109,7 @@ class CandidateUnion:
             return self._scorings(incomplete)
         threshold = lower[best].min()
         bounds = np.where(self._known, self._sums, self._log_upper_bounds())
-        rivals = self._marginals(bounds) + self._roundings() >= threshold
+        rivals = self._marginals(bounds) + _FLOAT64_SLACK >= threshold
         rivals[best] = False
         terms = self._question.log_prior.numpy() + bounds
         wanted = np.zeros_like(self._known)
@@ -117,7 +121,7 @@ class CandidateUnion:
             for document in documents:
                 wanted[rival, document] = True
                 left[document] = -math.inf
-                if np.logaddexp.reduce(left) + self._roundings()[rival] < threshold:
+                if np.logaddexp.reduce(left) + _FLOAT64_SLACK < threshold:
                     break
         begun = self._scorings(wanted & ~self._begun, _FIRST_SHARE)
         return begun + self._scorings(wanted & self._begun)
@@ -130,7 +134,7 @@ class CandidateUnion:
         self._finite &= bool(np.isfinite(log_probs).all())
         if len(log_probs) <= len(self.targets[target]):
             bounds = self._log_upper_bounds()
-            prefix_bound = log_probs.sum() + self._roundings()[target]
+            prefix_bound = log_probs.sum() + rounding(len(log_probs), self._generator.model.dtype)
             bounds[target, document] = np.minimum(bounds[target, document], prefix_bound)
             return
         self._log_probs[target][document] = log_probs
@@ -176,11 +180,6 @@ class CandidateUnion:
             for target, document in np.argwhere(pairs).tolist()
         ]
 
-    def _roundings(self) -> NDArray[np.float64]:
-        """By how much each candidate's scores depend on how they were computed [Y]."""
-        dtype = self._generator.model.dtype
-        return np.array([rounding(len(target) + 1, dtype) for target in self.targets])
-
     def _log_upper_bounds(self) -> NDArray[np.float64]:
         """Of log p(y|x,z), where the beams did not score it; float64 [Y, K], 0 elsewhere."""
         if self._bounds is None:
@@ -188,7 +187,9 @@ class CandidateUnion:
             for target, document in np.argwhere(~self._known).tolist():
                 trace = self._searches[document].trace
                 self._bounds[target, document] = trace.log_upper_bound(self.targets[target])
-            self._bounds = np.minimum(self._bounds + self._roundings()[:, None], 0.0)
+            dtype = self._generator.model.dtype
+            roundings = np.array([rounding(len(target) + 1, dtype) for target in self.targets])
+            self._bounds = np.minimum(self._bounds + roundings[:, None], 0.0)
         return self._bounds
 
     def _tokens(self, best: int) -> list[AnswerToken]:
