@@ -79,10 +79,11 @@ def test_retrieve_finds_what_brute_force_finds(world: World) -> None:
     [
         {"model_type": "rag_sequence", "decoding": "thorough", "num_beams": 2},
         {"model_type": "rag_sequence", "decoding": "fast", "num_beams": 3},
+        {"model_type": "rag_sequence", "decoding": "fast", "num_beams": 2, "prune_mass": 0.4},
         {"model_type": "rag_token", "num_beams": 1},
         {"model_type": "rag_token", "decoding": "beam", "num_beams": 3, "num_candidates": 2},
     ],
-    ids=["thorough", "fast", "greedy", "beam"],
+    ids=["thorough", "fast", "pruned", "greedy", "beam"],
 )
 def test_answers_keep_the_whole_distribution(world: World, tmp_path: Path, options: dict[str, Any]) -> None:
     rag_beam(
@@ -117,6 +118,9 @@ def test_answers_keep_the_whole_distribution(world: World, tmp_path: Path, optio
         np.testing.assert_allclose(posterior, joint / joint.sum(), atol=1e-9)
         np.testing.assert_allclose(token_posteriors[-1], posterior, atol=1e-6)
         assert row["answer_bound"] >= 0
+        if "prune_mass" in options:
+            assert 0 < prior[np.isneginf(likelihood)].sum() < 1
+            assert row["answer_bound"] > 0
         if options["decoding"] == "thorough":
             assert row["answer_bound"] == 0
             assert np.isfinite(likelihood).all()
