@@ -11,7 +11,6 @@ token, padded on the left, and each row keeps its own positions.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import BaseModelOutput
 
+from rag_core.marginalize import float32_or_better
 from rag_core.row_positions import RowPositions
 
 
@@ -125,18 +125,10 @@ def read_trees(documents: EncodedDocuments, tokens: Tensor, positions: Tensor, v
       visible: bool [R, N, N], which tokens each of them sees.
 
     Returns:
-      Logits of the token after each node [R, N, V], in the model's dtype.
+      Logits of the token after each node [R, N, V], float32 or better.
     """
-    with documents.decoder.positions.at(positions):
-        logits: Tensor = documents.decoder.model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=documents.hidden),
-            attention_mask=documents.mask[:, None, None, :],
-            decoder_input_ids=tokens,
-            decoder_attention_mask=visible.unsqueeze(1),
-            cache=EncoderDecoderCache(DynamicCache(), documents.cross_cache),
-            use_cache=True,
-        ).logits
-    return logits
+    cache = EncoderDecoderCache(DynamicCache(), documents.cross_cache)
+    return float32_or_better(_read(documents, cache, tokens, positions, visible.unsqueeze(1)))
 
 
 class DecoderState:
@@ -167,21 +159,15 @@ class DecoderState:
         Returns:
           Logits of the next token [R, n, V], float32 or better (after the last of P tokens).
         """
-        documents, decoder = self._documents, self._documents.decoder
-        # a mask of four dimensions is taken as it is; two would be expanded to the number of queries
-        mask = documents.mask[:, None, None, :] if decoder.shares_documents else documents.mask.long()
         fed = tokens.reshape(self._num_documents * self._slots, -1)
-        with decoder.positions.at(self._row_positions()):
-            output = decoder.model(
-                encoder_outputs=BaseModelOutput(last_hidden_state=documents.hidden),
-                attention_mask=mask,
-                decoder_input_ids=fed,
-                cache=self._cache,
-                use_cache=True,
-                **self._self_attention_mask(fed.shape[1]),
-            )
-        logits = output.logits[:, -1, :].view(self._num_documents, self._slots, -1)
-        return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        logits = _read(
+            self._documents,
+            self._cache,
+            fed,
+            self._row_positions(),
+            self._self_attention_mask(fed.shape[1]),
+        )
+        return float32_or_better(logits[:, -1, :].view(self._num_documents, self._slots, -1))
 
     def select(self, parents: Tensor, documents: Tensor | None = None) -> None:
         """Replaces the rows: the new row i of a document continues its old row `parents[document, i]`.
@@ -246,15 +232,38 @@ class DecoderState:
         positions = self._cache.self_attention_cache.get_seq_length() - self._padding
         return positions.repeat_interleave(self._slots).unsqueeze(1)
 
-    def _self_attention_mask(self, fed: int) -> dict[str, Any]:
-        """What hides the padding from the rows' self-attention; nothing where there is none."""
+    def _self_attention_mask(self, fed: int) -> Tensor | None:
+        """What hides the padding from the rows' self-attention, None where there is none."""
         if not self._ragged:
-            return {}
+            return None
         places = torch.arange(
             self._cache.self_attention_cache.get_seq_length() + fed, device=self._padding.device
         )
         mask = places >= self._padding.repeat_interleave(self._slots).unsqueeze(1)
-        return {"decoder_attention_mask": mask.long()}
+        return mask.long()
+
+
+def _read(
+    documents: EncodedDocuments,
+    cache: EncoderDecoderCache,
+    tokens: Tensor,
+    positions: Tensor | None,
+    self_attention_mask: Tensor | None,
+) -> Tensor:
+    """One pass of the decoder over its rows' next tokens [rows, fed]; logits after each, in the model's dtype."""
+    decoder = documents.decoder
+    # a mask of four dimensions is taken as it is; two would be expanded to the number of queries
+    mask = documents.mask[:, None, None, :] if decoder.shares_documents else documents.mask.long()
+    with decoder.positions.at(positions):
+        logits: Tensor = decoder.model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=documents.hidden),
+            attention_mask=mask,
+            decoder_input_ids=tokens,
+            decoder_attention_mask=self_attention_mask,
+            cache=cache,
+            use_cache=True,
+        ).logits
+    return logits
 
 
 def _padded(tensor: Tensor, dim: int, length: int) -> Tensor:

@@ -25,6 +25,11 @@ def document_log_prior(doc_scores: Tensor) -> Tensor:
     return doc_scores.double().log_softmax(dim=-1)
 
 
+def float32_or_better(logits: Tensor) -> Tensor:
+    """Logits in a dtype in which sums over the vocabulary hold; the same tensor where they are already."""
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
 def log_normalisers(logits: Tensor, dim: int = -1) -> Tensor:
     """log Σ exp(logits), for inference; like `logsumexp`, which is many times slower on a CPU for peaked models.
 
@@ -49,8 +54,7 @@ def token_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
     Returns:
       float64 [...].
     """
-    if logits.dtype in (torch.bfloat16, torch.float16):
-        logits = logits.float()
+    logits = float32_or_better(logits)
     chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     return chosen.double() - logits.logsumexp(dim=-1).double()
 

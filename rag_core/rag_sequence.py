@@ -17,7 +17,7 @@ from rag_core.answers import Answer, DecodingSettings, Unanswered
 from rag_core.candidate_union import CandidateUnion, Scoring
 from rag_core.decoder import EncodedDocuments
 from rag_core.generator import Generator
-from rag_core.ready_question import ReadyQuestion
+from rag_core.ready_question import ReadyQuestion, batches_within
 from rag_core.search_history import SearchResult
 from rag_core.search_pool import SearchTask, run_searches
 from rag_core.target_scoring import score_targets
@@ -36,16 +36,8 @@ def decode_rag_sequence(
     generator: Generator, questions: Sequence[ReadyQuestion], settings: DecodingSettings
 ) -> Iterator[tuple[int, Answer | Unanswered]]:
     """Answers questions; yields each one's number and result when it is done."""
-    batch: list[_SearchedQuestion] = []
-    documents = longest = 0
-    for searched in _searched(generator, questions, settings):
-        documents += len(searched.states)
-        longest = max(longest, searched.question.longest)
-        if batch and documents * longest > settings.batch_tokens:
-            yield from _answers(generator, batch, settings)
-            batch, documents, longest = [], len(searched.states), searched.question.longest
-        batch.append(searched)
-    if batch:
+    searched = _searched(generator, questions, settings)
+    for batch in batches_within(searched, lambda item: item.question, settings.batch_tokens):
         yield from _answers(generator, batch, settings)
 
 

@@ -1,8 +1,9 @@
 """Questions made ready for the decoders: as token ids, with their documents' prior."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from rag_core.context import QuestionTooLongError
 from rag_core.generator import Generator
 from rag_core.marginalize import document_log_prior
 from rag_core.records import RejectReason
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +117,24 @@ def question_batches(questions: Sequence[ReadyQuestion], batch_tokens: int) -> I
 
     Questions of similar length go together, so the order is not the caller's.
     """
-    batch: list[ReadyQuestion] = []
-    documents = 0
-    for question in sorted(questions, key=lambda question: -question.longest):
-        if batch and (documents + len(question.kept)) * batch[0].longest > batch_tokens:
-            yield batch
-            batch, documents = [], 0
+    by_length = sorted(questions, key=lambda question: -question.longest)
+    return batches_within(by_length, lambda question: question, batch_tokens)
+
+
+def batches_within(
+    items: Iterable[Item], question_of: Callable[[Item], ReadyQuestion], batch_tokens: int
+) -> Iterator[list[Item]]:
+    """Items in their order, in batches whose questions take at most `batch_tokens`, padding included, or of one."""
+    batch: list[Item] = []
+    documents = longest = 0
+    for item in items:
+        question = question_of(item)
         documents += len(question.kept)
-        batch.append(question)
+        longest = max(longest, question.longest)
+        if batch and documents * longest > batch_tokens:
+            yield batch
+            batch, documents, longest = [], len(question.kept), question.longest
+        batch.append(item)
     if batch:
         yield batch
 

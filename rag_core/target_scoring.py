@@ -106,8 +106,6 @@ def _score_trees(
     row = torch.from_numpy(document.repeat(lengths)).to(device)
     node = torch.from_numpy(np.concatenate(trees.readers)).to(device)
     token = torch.tensor([token for target in targets for token in target], device=device)
-    if logits.dtype in (torch.bfloat16, torch.float16):
-        logits = logits.float()
     chosen = logits[row, node, token].double() - log_normalisers(logits)[row, node].double()
     return np.split(chosen.cpu().numpy(), np.cumsum(lengths)[:-1])
 
