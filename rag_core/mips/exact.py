@@ -1,29 +1,35 @@
 """Exact maximum inner product search over vectors on disk, in a stated amount of memory.
 
 The float32 matrix product is quick and slightly wrong, so it only proposes. First pass: every block
-of vectors against all questions (FAISS fuses product and selection), keeping a few more rows than
-asked for each question; their scores are then recomputed exactly. A question is settled where no row
+of vectors against all questions (`products`), keeping a few more rows than asked for each question;
+their scores are then recomputed exactly. A question is settled where no row
 left behind can reach its K-th score, by the bound of `scores.product_error`. The others (many equal
 or nearly equal vectors) take a second pass, in which every row that could reach the K-th score is
 scored exactly. So the result is the same for any block size, number of shards and split of questions.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import faiss
 import numpy as np
 import torch
 
 from rag_core.errors import UsageError
+from rag_core.mips.products import (
+    PRODUCT_BYTES,
+    TAKEN_BYTES,
+    TILE_QUESTIONS,
+    TILE_ROWS,
+    DeviceProducts,
+    HostProducts,
+    Products,
+    as_float32,
+)
 from rag_core.mips.scores import exact_scores, product_error
 from rag_core.mips.search_result import IdsOf, SearchResult, merge_top_k, rank
 from rag_core.mips.vectors import ShardVectors
 
-# Blocks beyond this are no quicker; far below it, starting a selection in each block shows.
-_LARGEST_BLOCK = 65_536
-# FAISS multiplies in tiles of at most 4096 questions × 1024 vectors.
-_TILE_QUESTIONS, _TILE_ROWS = 4096, 1024
 # Exact scoring works in the processor's cache.
 _PAIRS_IN_CACHE = 1024
 # Bytes for each candidate: score and row of the running selection, of a block's, of the two joined
@@ -36,6 +42,9 @@ _PAIR_BYTES = 24
 _UNSETTLED_AT_ONCE = 16
 _SURVIVOR_BYTES = 256
 
+CPU = torch.device("cpu")
+NO_ROWS = np.empty(0, dtype=np.int64)
+
 
 def exact_search(
     shards: Sequence[ShardVectors],
@@ -44,10 +53,12 @@ def exact_search(
     *,
     memory_bytes: int,
     ids_of: IdsOf,
+    gone: np.ndarray = NO_ROWS,
+    device: torch.device = CPU,
 ) -> SearchResult:
     """The `n_docs` best rows of `shards` for each question, by (−score, passage id).
 
-    Threads are FAISS's and torch's, as set for the process; they do not change the result.
+    Neither threads nor the device of the first pass change the result.
 
     Args:
       shards: any shards of one index.
@@ -57,6 +68,9 @@ def exact_search(
         operating system's cache of mapped files. Where it does not hold all questions' candidates,
         the questions are split and the vectors are read several times.
       ids_of: passage ids of rows; asked where scores tie.
+      gone: int64, rows of the index that are not to be found, ascending.
+      device: where the first pass multiplies. Blocks are copied to a device, or stay there from an
+        earlier search where they fit (`ShardVectors.on_device`).
 
     Raises:
       ValueError: a question's vector is not finite or has another dimension, or `n_docs` < 1.
@@ -66,7 +80,7 @@ def exact_search(
     questions = _checked(questions, dimension)
     if n_docs < 1:
         raise ValueError(f"n_docs is expected to be at least 1, got {n_docs}")
-    total = sum(shard.rows for shard in shards)
+    total = _live_rows(shards, gone)
     n_docs = min(n_docs, total)
     # more where K is larger, as scores lie closer together further down
     width = min(total, n_docs + 8 + n_docs // 8)
@@ -76,7 +90,7 @@ def exact_search(
     # without questions the files are still proved
     for start in range(0, max(1, len(questions)), plan.questions):
         part = slice(start, start + plan.questions)
-        search = _Search(shards, questions[part], n_docs, width, plan, ids_of)
+        search = _Search(shards, questions[part], n_docs, width, plan, ids_of, gone, device)
         found = search.run()
         scores[part], rows[part] = found.scores, found.rows
     return SearchResult(scores, rows)
@@ -84,9 +98,10 @@ def exact_search(
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How much is held at a time: questions, rows of a block in either pass, pairs in exact scoring."""
+    """How much is held at a time: questions, a tile of products, rows of the second pass, exact pairs."""
 
     questions: int
+    tile_questions: int
     rows: int
     second_rows: int
     pairs: int
@@ -98,23 +113,36 @@ def _plan(memory_bytes: int, questions: int, dimension: int, width: int) -> _Pla
     question_bytes = width * _CANDIDATE_BYTES
     pair_bytes = dimension * _PAIR_BYTES
     second_row_bytes = dimension * 4 + _UNSETTLED_AT_ONCE * 4 + _SURVIVOR_BYTES
-    required = 4 * max(question_bytes, pair_bytes, -(-second_row_bytes // 2))
+    least_tile_bytes = width * TAKEN_BYTES + dimension * 4 + PRODUCT_BYTES
+    required = 4 * max(question_bytes, pair_bytes, -(-max(least_tile_bytes, second_row_bytes) // 2))
     if memory_bytes < required:
         raise UsageError(
             f"--memory_bytes {memory_bytes}: searching {dimension} dimensions with {width} candidates "
             f"a question takes at least {required} bytes, and is quick from about {256 * 2**20}"
         )
     at_once = max(1, min(questions, quarter // question_bytes))
-    tile_row_bytes = 4 * min(at_once, _TILE_QUESTIONS)
-    rows = 2 * quarter // (dimension * 4 + tile_row_bytes)
-    if rows > _TILE_ROWS:
-        rows = (2 * quarter - _TILE_ROWS * tile_row_bytes) // (dimension * 4)
+    # a tile about as high as it is wide
+    most = min(math.isqrt(quarter // PRODUCT_BYTES), quarter // (width * TAKEN_BYTES))
+    tile_questions = max(1, min(at_once, TILE_QUESTIONS, most))
+    row_bytes = dimension * 4 + tile_questions * PRODUCT_BYTES
+    rows = (2 * quarter - tile_questions * width * TAKEN_BYTES) // row_bytes
     return _Plan(
         questions=at_once,
-        rows=max(1, min(rows, _LARGEST_BLOCK)),
-        second_rows=min(2 * quarter // second_row_bytes, _LARGEST_BLOCK),
+        tile_questions=tile_questions,
+        rows=max(1, min(rows, TILE_ROWS)),
+        second_rows=min(2 * quarter // second_row_bytes, TILE_ROWS),
         pairs=min(quarter // pair_bytes, _PAIRS_IN_CACHE),
     )
+
+
+def _live_rows(shards: Sequence[ShardVectors], gone: np.ndarray) -> int:
+    return sum(shard.rows - _within(gone, shard.first_row, shard.rows).size for shard in shards)
+
+
+def _within(rows: np.ndarray, first_row: int, count: int) -> np.ndarray:
+    """Those of `rows` (int64, ascending) that lie in [first_row, first_row + count), counted from there."""
+    low, high = np.searchsorted(rows, [first_row, first_row + count])
+    return rows[low:high] - first_row
 
 
 def _checked(questions: np.ndarray, dimension: int) -> np.ndarray:
@@ -138,6 +166,8 @@ class _Search:
         width: int,
         plan: _Plan,
         ids_of: IdsOf,
+        gone: np.ndarray,
+        device: torch.device,
     ) -> None:
         self._shards = sorted(shards, key=lambda shard: shard.first_row)
         self._questions = questions
@@ -145,13 +175,15 @@ class _Search:
         self._width = width
         self._plan = plan
         self._ids_of = ids_of
+        self._gone = gone
+        self._device = device
         self._error = product_error(questions, max(shard.info.max_norm for shard in shards))
 
     def run(self) -> SearchResult:
         proposed, rows = self._propose()
         exact = self._score(np.repeat(np.arange(len(rows)), self._width), rows.ravel()).reshape(rows.shape)
         result = rank(exact, rows, self._n_docs, self._ids_of)
-        if self._width == sum(shard.rows for shard in self._shards):
+        if self._width == _live_rows(self._shards, self._gone):
             return result  # every row was a candidate
         floor = self._floor(result.scores[:, -1], np.arange(len(rows)))
         # every row left behind was proposed with at most the lowest score kept
@@ -174,20 +206,18 @@ class _Search:
         Returns:
           products float32 [B, width], rows int64 [B, width].
         """
-        shape = (len(self._questions), self._width)
-        products, rows = np.full(shape, -np.inf, dtype=np.float32), np.full(shape, -1, dtype=np.int64)
         # where products may overflow, any rows will do: the second pass then scores all of them
         questions = np.where(np.isinf(self._error)[:, None], np.float32(0), self._questions)
-        for first_row, block in self._blocks(self._plan.rows):
-            if len(questions):
-                k = min(self._width, len(block))
-                found, found_rows = faiss.knn(questions, block, k, metric=faiss.METRIC_INNER_PRODUCT)
-                products = np.concatenate([products, found], axis=1)
-                rows = np.concatenate([rows, found_rows + first_row], axis=1)
-                kept = np.argpartition(products, -self._width, axis=1)[:, -self._width :]
-                products = np.take_along_axis(products, kept, axis=1)
-                rows = np.take_along_axis(rows, kept, axis=1)
-        return products, rows
+        rows = self._block_rows(self._plan.rows)
+        products: Products
+        if self._device.type == "cpu":
+            products = HostProducts(questions, self._width, self._plan.tile_questions, rows)
+        else:
+            products = DeviceProducts(questions, self._width, self._plan.tile_questions, self._device)
+        for shard in self._shards:
+            for first_row, block in shard.blocks_on(self._device, rows):
+                products.add(first_row, block, _within(self._gone, first_row, len(block)))
+        return products.best()
 
     def _settle(self, unsettled: np.ndarray, result: SearchResult) -> None:
         """Second pass: overwrites the rows `unsettled` (int64 [n]) of `result`."""
@@ -198,8 +228,10 @@ class _Search:
         for first_row, block in self._blocks(self._plan.second_rows):
             with np.errstate(over="ignore", invalid="ignore"):
                 products = questions @ block.T
+            here = np.ones(len(block), dtype=bool)
+            here[_within(self._gone, first_row, len(block))] = False
             for place, question in enumerate(unsettled):
-                passed = first_row + np.flatnonzero(~(products[place] < floors[place]))  # NaN passes
+                passed = first_row + np.flatnonzero(here & ~(products[place] < floors[place]))  # NaN passes
                 if not len(passed):
                     continue
                 scores = self._score(np.full(len(passed), question), passed)
@@ -224,15 +256,14 @@ class _Search:
                 scores[pairs] = exact_scores(self._questions[questions[pairs]], vectors)
         return scores
 
+    def _block_rows(self, rows: int) -> int:
+        """The rows of the largest block where at most `rows` are wanted."""
+        return min(rows, max(shard.rows for shard in self._shards))
+
     def _blocks(self, rows: int) -> Iterator[tuple[int, np.ndarray]]:
         """All vectors as float32 blocks, valid until the next: (index of the first row, [≤ rows, D])."""
-        rows = min(rows, max(shard.rows for shard in self._shards))
+        rows = self._block_rows(rows)
         converted = np.empty((rows, self._questions.shape[1]), dtype=np.float32)
         for shard in self._shards:
             for first_row, stored in shard.blocks(rows):
-                if stored.dtype == np.float32:
-                    yield first_row, stored
-                else:
-                    block = converted[: len(stored)]
-                    torch.from_numpy(block).copy_(torch.from_numpy(stored))  # ten times NumPy's speed
-                    yield first_row, block
+                yield first_row, as_float32(stored, converted)

@@ -1,10 +1,13 @@
 """A shard's vectors, memory-mapped: streamed in blocks, or single rows taken."""
 
 import hashlib
+import mmap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import numpy as np
+import torch
 
 from rag_core.errors import UsageError
 from rag_core.mips.checksums import require_sha256, require_size
@@ -30,6 +33,7 @@ class ShardVectors:
         self._path = join(folder, info.vectors_file)
         self._checksum = info.files[info.vectors_file]
         self._proved = False
+        self._on_device: list[tuple[int, torch.Tensor]] = []  # all blocks, where a device holds them
         require_size(storage, self._path, self._checksum)
         self._stored = _map(storage.local_path(self._path), self._path, info)
 
@@ -40,31 +44,78 @@ class ShardVectors:
     def blocks(self, rows: int) -> Iterator[tuple[int, np.ndarray]]:
         """All vectors in order, in blocks of at most `rows` rows: (index of the first row, stored block).
 
+        The next block is read from the disk while the caller works on the one it has; what it has
+        worked on is given back, so that the process holds two blocks and not the file.
+
         Raises:
           UsageError: after the last block, in the first pass: the file's SHA-256 is not the manifest's.
         """
-        if self._proved:
-            for start in range(0, self.rows, rows):
-                yield self.first_row + start, self._stored[start : start + rows]
-            return
-        digest = hashlib.sha256()
-        digest.update(self._header())
-        with ThreadPoolExecutor(max_workers=1) as hasher:  # hashlib lets other threads run meanwhile
-            for start in range(0, self.rows, rows):
-                block = self._stored[start : start + rows]
-                hashed = hasher.submit(digest.update, block.data)
-                yield self.first_row + start, block
-                hashed.result()  # so both readers stay on the same pages: the disk is read once
-        require_sha256(self._path, digest.hexdigest(), self._checksum)
-        self._proved = True
+        digest = None if self._proved else hashlib.sha256(self._header())
+        with ThreadPoolExecutor(max_workers=1) as reader:  # hashlib lets other threads run meanwhile
+            blocks = [self._stored[start : start + rows] for start in range(0, self.rows, rows)]
+            ahead = reader.submit(_read, blocks[0], digest)
+            for number, block in enumerate(blocks):
+                ahead.result()
+                if number + 1 < len(blocks):
+                    ahead = reader.submit(_read, blocks[number + 1], digest)
+                yield self.first_row + number * rows, block
+                self._give_back(number * rows, len(block))
+        if digest is not None:
+            require_sha256(self._path, digest.hexdigest(), self._checksum)
+            self._proved = True
+
+    def blocks_on(
+        self, device: torch.device, rows: int
+    ) -> Iterator[tuple[int, np.ndarray]] | Iterator[tuple[int, torch.Tensor]]:
+        """The blocks of `blocks`, on `device` where it is not the CPU; they stay there where they fit.
+
+        A device keeps a shard when half of its free memory remains free; the other half is the search's.
+        """
+        if device.type == "cpu":
+            return self.blocks(rows)
+        return self._device_blocks(device, rows)
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """The stored vectors `[n, D]` of `rows` (int64 [n], index rows that lie in this shard)."""
         return self._stored[rows - self.first_row]
 
+    def _device_blocks(self, device: torch.device, rows: int) -> Iterator[tuple[int, torch.Tensor]]:
+        if self._on_device:
+            yield from self._on_device
+            return
+        keeps = self._stored.nbytes < _free_bytes(device) // 2
+        kept = []
+        for first_row, stored in self.blocks(rows):
+            block = torch.from_numpy(stored).to(device)
+            if keeps:
+                kept.append((first_row, block))
+            yield first_row, block
+        self._on_device = kept
+
+    def _give_back(self, first: int, rows: int) -> None:
+        """Unmaps rows from this process; the system's cache of the file still has them."""
+        row_bytes = self._stored.itemsize * self.info.dimension
+        low = self._stored.offset + first * row_bytes
+        high = low + rows * row_bytes
+        low = -(-low // mmap.PAGESIZE) * mmap.PAGESIZE  # a page that a neighbour shares stays
+        if low < high:
+            cast(mmap.mmap, self._stored.base).madvise(mmap.MADV_DONTNEED, low, high - low)
+
     def _header(self) -> bytes:
         with open(str(self._stored.filename), "rb") as file:
             return file.read(self._stored.offset)
+
+
+def _read(block: np.ndarray, digest: Any) -> None:
+    """Brings a block from the disk into memory, and into the SHA-256 where one is being computed."""
+    if digest is not None:
+        digest.update(block.data)
+    else:
+        block.reshape(-1).view(np.uint8)[:: mmap.PAGESIZE].max()  # touches every page
+
+
+def _free_bytes(device: torch.device) -> int:
+    return torch.cuda.mem_get_info(device)[0]
 
 
 def _map(local_path: str, path: str, info: ShardInfo) -> np.memmap:
