@@ -1,11 +1,11 @@
 """Exact maximum inner product search over vectors on disk, in a stated amount of memory.
 
 The float32 matrix product is quick and slightly wrong, so it only proposes. First pass: every block
-of vectors against all questions (`products`), keeping a few more rows than asked for each question;
-their scores are then recomputed exactly. A question is settled where no row
-left behind can reach its K-th score, by the bound of `scores.product_error`. The others (many equal
-or nearly equal vectors) take a second pass, in which every row that could reach the K-th score is
-scored exactly. So the result is the same for any block size, number of shards and split of questions.
+of vectors against all questions (`products`), keeping a few more rows than asked for each question,
+whose exact scores are computed as they enter. A question is settled where no row left behind can
+reach its K-th score, by the bound of `scores.product_error`. The others (many equal or nearly equal
+vectors) take a second pass, in which every row that could reach the K-th score is scored exactly. So
+the result is the same for any block size, number of shards and split of questions.
 """
 
 import math
@@ -21,19 +21,18 @@ from rag_core.mips.products import (
     TAKEN_BYTES,
     TILE_QUESTIONS,
     TILE_ROWS,
+    Asked,
     DeviceProducts,
     HostProducts,
     Products,
     as_float32,
 )
-from rag_core.mips.scores import exact_scores, product_error
-from rag_core.mips.search_result import IdsOf, SearchResult, merge_top_k, rank
+from rag_core.mips.rescoring import PAIRS_IN_CACHE, score_pairs
+from rag_core.mips.scores import checked_questions, product_error
+from rag_core.mips.search_result import IdsOf, SearchResult, merge_top_k, no_result, rank
 from rag_core.mips.vectors import ShardVectors
 
-# Exact scoring works in the processor's cache.
-_PAIRS_IN_CACHE = 1024
-# Bytes for each candidate: score and row of the running selection, of a block's, of the two joined
-# with their order, and of the next running selection; exact scoring and ranking need no more.
+# Bytes for each candidate: product, exact score and row as they are held, and what ranking them takes.
 _CANDIDATE_BYTES = 80
 # Bytes for each component of a pair in exact scoring: stored, float32 and two float64 copies.
 _PAIR_BYTES = 24
@@ -70,18 +69,20 @@ def exact_search(
       ids_of: passage ids of rows; asked where scores tie.
       gone: int64, rows of the index that are not to be found, ascending.
       device: where the first pass multiplies. Blocks are copied to a device, or stay there from an
-        earlier search where they fit (`ShardVectors.on_device`).
+        earlier search where they fit (`ShardVectors.blocks_on`).
 
     Raises:
       ValueError: a question's vector is not finite or has another dimension, or `n_docs` < 1.
       UsageError: a shard's file is not the one the manifest names, or `memory_bytes` is too small.
     """
     dimension = shards[0].info.dimension
-    questions = _checked(questions, dimension)
-    if n_docs < 1:
-        raise ValueError(f"n_docs is expected to be at least 1, got {n_docs}")
+    questions = checked_questions(questions, dimension, n_docs)
     total = _live_rows(shards, gone)
     n_docs = min(n_docs, total)
+    if not total:  # every row is gone
+        for shard in shards:
+            shard.prove()
+        return no_result(len(questions))
     # more where K is larger, as scores lie closer together further down
     width = min(total, n_docs + 8 + n_docs // 8)
     plan = _plan(memory_bytes, len(questions), dimension, width)
@@ -131,7 +132,7 @@ def _plan(memory_bytes: int, questions: int, dimension: int, width: int) -> _Pla
         tile_questions=tile_questions,
         rows=max(1, min(rows, TILE_ROWS)),
         second_rows=min(2 * quarter // second_row_bytes, TILE_ROWS),
-        pairs=min(quarter // pair_bytes, _PAIRS_IN_CACHE),
+        pairs=min(quarter // pair_bytes, PAIRS_IN_CACHE),
     )
 
 
@@ -143,16 +144,6 @@ def _within(rows: np.ndarray, first_row: int, count: int) -> np.ndarray:
     """Those of `rows` (int64, ascending) that lie in [first_row, first_row + count), counted from there."""
     low, high = np.searchsorted(rows, [first_row, first_row + count])
     return rows[low:high] - first_row
-
-
-def _checked(questions: np.ndarray, dimension: int) -> np.ndarray:
-    if questions.ndim != 2 or questions.shape[1] != dimension:
-        raise ValueError(f"expected question vectors [B, {dimension}], got {list(questions.shape)}")
-    questions = np.ascontiguousarray(questions, dtype=np.float32)
-    finite = np.isfinite(questions).all(axis=1)
-    if not finite.all():
-        raise ValueError(f"the question vector of row {int(np.argmin(finite))} holds NaN or infinity")
-    return questions
 
 
 class _Search:
@@ -180,8 +171,7 @@ class _Search:
         self._error = product_error(questions, max(shard.info.max_norm for shard in shards))
 
     def run(self) -> SearchResult:
-        proposed, rows = self._propose()
-        exact = self._score(np.repeat(np.arange(len(rows)), self._width), rows.ravel()).reshape(rows.shape)
+        proposed, exact, rows = self._propose()
         result = rank(exact, rows, self._n_docs, self._ids_of)
         if self._width == _live_rows(self._shards, self._gone):
             return result  # every row was a candidate
@@ -200,20 +190,22 @@ class _Search:
         below = np.nextafter(kth_scores, np.float32(-np.inf)).astype(np.float64)
         return np.where(np.isfinite(below), below - self._error[questions], -np.inf)
 
-    def _propose(self) -> tuple[np.ndarray, np.ndarray]:
-        """First pass: the best rows by float32 product, in no order.
-
-        Returns:
-          products float32 [B, width], rows int64 [B, width].
-        """
+    def _propose(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """First pass: the best rows by float32 product, as `Products.best` gives them."""
+        overflows = np.isinf(self._error)
         # where products may overflow, any rows will do: the second pass then scores all of them
-        questions = np.where(np.isinf(self._error)[:, None], np.float32(0), self._questions)
-        rows = self._block_rows(self._plan.rows)
+        factors = (
+            np.where(overflows[:, None], np.float32(0), self._questions)
+            if overflows.any()
+            else self._questions
+        )
+        asked = Asked(self._questions, factors, self._width)
+        plan, rows = self._plan, self._block_rows(self._plan.rows)
         products: Products
         if self._device.type == "cpu":
-            products = HostProducts(questions, self._width, self._plan.tile_questions, rows)
+            products = HostProducts(asked, plan.tile_questions, rows, plan.pairs)
         else:
-            products = DeviceProducts(questions, self._width, self._plan.tile_questions, self._device)
+            products = DeviceProducts(asked, plan.tile_questions, self._device, plan.pairs)
         for shard in self._shards:
             for first_row, block in shard.blocks_on(self._device, rows):
                 products.add(first_row, block, _within(self._gone, first_row, len(block)))
@@ -223,8 +215,7 @@ class _Search:
         """Second pass: overwrites the rows `unsettled` (int64 [n]) of `result`."""
         questions = self._questions[unsettled]
         floors = self._floor(result.scores[unsettled, -1], unsettled)
-        empty = SearchResult(np.empty((1, 0), dtype=np.float32), np.empty((1, 0), dtype=np.int64))
-        best = [empty] * len(unsettled)
+        best = [no_result(1)] * len(unsettled)
         for first_row, block in self._blocks(self._plan.second_rows):
             with np.errstate(over="ignore", invalid="ignore"):
                 products = questions @ block.T
@@ -242,19 +233,9 @@ class _Search:
         for question, settled in zip(unsettled, best, strict=True):
             result.scores[question], result.rows[question] = settled.scores[0], settled.rows[0]
 
-    def _score(self, questions: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def _score(self, numbers: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Exact scores, float32 [n], of question numbers and rows (int64 [n] each)."""
-        scores = np.empty(len(rows), dtype=np.float32)
-        order = np.argsort(rows, kind="stable")  # the disk is read forwards
-        first_rows = [shard.first_row for shard in self._shards]
-        shard_numbers = np.searchsorted(first_rows, rows[order], side="right") - 1
-        for number in np.unique(shard_numbers):
-            in_shard = order[shard_numbers == number]
-            for start in range(0, len(in_shard), self._plan.pairs):
-                pairs = in_shard[start : start + self._plan.pairs]
-                vectors = self._shards[number].take(rows[pairs])
-                scores[pairs] = exact_scores(self._questions[questions[pairs]], vectors)
-        return scores
+        return score_pairs(self._shards, self._questions, numbers, rows, self._plan.pairs)
 
     def _block_rows(self, rows: int) -> int:
         """The rows of the largest block where at most `rows` are wanted."""

@@ -4,10 +4,13 @@ What a product's float32 arithmetic rounds off, `exact` bounds and puts right; s
 multiply here, the processor's and a GPU's, lead to the same search result.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
+
+from rag_core.mips.scores import exact_scores
 
 # A product is looked through in segments of a row: the largest of each is compared first.
 _SEGMENT = 64
@@ -22,8 +25,27 @@ _LISTED, _LOOKED_THROUGH = 2, 16
 TAKEN_BYTES = 192
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Questions as the first pass takes them.
+
+    Attributes:
+      vectors: float32 [B, D].
+      factors: float32 [B, D], what is multiplied: the vectors, or zeros where products would overflow.
+      width: rows to hold for each question.
+    """
+
+    vectors: np.ndarray
+    factors: np.ndarray
+    width: int
+
+
 class Products(Protocol):
-    """The best rows up to now, for each of B questions."""
+    """The best rows up to now, for each of B questions.
+
+    A row's exact score is computed when the row enters, from the block that is in memory: read again
+    at the end, candidates would be as many random places of the disk.
+    """
 
     def add(self, first_row: int, stored: np.ndarray | torch.Tensor, gone: np.ndarray) -> None:
         """Takes a block of vectors into account.
@@ -35,10 +57,10 @@ class Products(Protocol):
         """
         ...
 
-    def best(self) -> tuple[np.ndarray, np.ndarray]:
-        """Products float32 [B, width] and rows int64 [B, width] of the best rows, in no order.
+    def best(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The best rows, in no order: products float32, exact scores float32, rows int64; each [B, width].
 
-        A place that no row has taken has the product −inf and the row −1.
+        A place that no row has taken has −inf, −inf and the row −1.
         """
         ...
 
@@ -50,68 +72,69 @@ class HostProducts:
     than multiplying it: only segments whose largest product exceeds the least one held are opened.
     """
 
-    def __init__(self, questions: np.ndarray, width: int, tile_questions: int, rows: int) -> None:
+    def __init__(self, asked: Asked, tile_questions: int, rows: int, pairs: int) -> None:
         """Allocates for blocks of at most `rows` rows.
 
         Args:
-          questions: float32 [B, D].
-          width: how many rows to hold for each question.
+          asked: the questions.
           tile_questions: questions that are multiplied at a time.
           rows: the most rows that `add` is given at a time.
+          pairs: pairs of question and row that are scored exactly at a time.
         """
-        count, dimension = questions.shape
-        self._questions = questions
+        count, dimension = asked.vectors.shape
+        self._asked = asked
         self._tile_questions = min(tile_questions, max(1, count))
-        self._products = np.full((count, width), -np.inf, dtype=np.float32)
-        self._rows = np.full((count, width), -1, dtype=np.int64)
+        self._pairs = pairs
+        self._products = np.full((count, asked.width), -np.inf, dtype=np.float32)
+        self._scores = self._products.copy()
+        self._rows = np.full((count, asked.width), -1, dtype=np.int64)
         self._least = np.full(count, -np.inf, dtype=np.float32)
         self._converted = np.empty((rows, dimension), dtype=np.float32)
         self._tile = np.empty(self._tile_questions * rows, dtype=np.float32)
 
     def add(self, first_row: int, stored: np.ndarray | torch.Tensor, gone: np.ndarray) -> None:
-        block = as_float32(np.asarray(stored), self._converted)
-        for start in range(0, len(self._questions), self._tile_questions):
-            questions = self._questions[start : start + self._tile_questions]
-            tile = self._tile[: len(questions) * len(block)].reshape(len(questions), len(block))
-            np.matmul(questions, block.T, out=tile)
+        block = _Block(first_row, np.asarray(stored))
+        multiplied = as_float32(block.stored, self._converted)
+        for start in range(0, len(self._rows), self._tile_questions):
+            factors = self._asked.factors[start : start + self._tile_questions]
+            tile = self._tile[: len(factors) * len(multiplied)].reshape(len(factors), len(multiplied))
+            np.matmul(factors, multiplied.T, out=tile)
             tile[:, gone] = -np.inf
-            self._take(start, tile, first_row)
+            self._take(start, tile, block)
 
-    def best(self) -> tuple[np.ndarray, np.ndarray]:
-        return self._products, self._rows
+    def best(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self._products, self._scores, self._rows
 
-    def _take(self, start: int, tile: np.ndarray, first_row: int) -> None:
+    def _take(self, start: int, tile: np.ndarray, block: "_Block") -> None:
         """Merges a tile of products of the questions from `start` on."""
         least = torch.from_numpy(self._least[start : start + len(tile)])
         whole = tile.shape[1] - tile.shape[1] % _SEGMENT
         segments = torch.from_numpy(tile)[:, :whole].unflatten(1, (-1, _SEGMENT))
-        held = tile.shape[0] * self._products.shape[1]
+        held = tile.shape[0] * self._asked.width
         # what is left over of the last segment
         question, position = np.nonzero(tile[:, whole:] > self._least[start : start + len(tile), None])
         position += whole
         if whole:
             opened, segment = torch.nonzero(segments.amax(2) > least[:, None], as_tuple=True)
             if len(opened) * _SEGMENT > _LOOKED_THROUGH * held:
-                return self._select(start, tile, first_row)
+                return self._select(start, tile, block)
             passed, place = torch.nonzero(segments[opened, segment] > least[opened, None], as_tuple=True)
             question = np.concatenate([question, opened[passed].numpy()])
             position = np.concatenate([position, (segment[passed] * _SEGMENT + place).numpy()])
         if not len(question):
             return None
-        if np.bincount(question).max() > _LISTED * self._products.shape[1]:
-            return self._select(start, tile, first_row)
-        return self._list(start, tile, question, position, first_row)
+        if np.bincount(question).max() > _LISTED * self._asked.width:
+            return self._select(start, tile, block)
+        return self._list(start, tile, question, position, block)
 
-    def _select(self, start: int, tile: np.ndarray, first_row: int) -> None:
+    def _select(self, start: int, tile: np.ndarray, block: "_Block") -> None:
         """Merges the best of each question where many products exceed what is held."""
-        found = torch.topk(
-            torch.from_numpy(tile), min(self._products.shape[1], tile.shape[1]), dim=1, sorted=False
-        )
+        found = torch.topk(torch.from_numpy(tile), min(self._asked.width, tile.shape[1]), dim=1, sorted=False)
         where = np.arange(start, start + len(tile))
-        self._merge(where, found.values.numpy(), found.indices.numpy() + first_row)
+        self._merge(where, found.values.numpy(), found.indices.numpy(), block)
 
     def _list(
-        self, start: int, tile: np.ndarray, question: np.ndarray, position: np.ndarray, first_row: int
+        self, start: int, tile: np.ndarray, question: np.ndarray, position: np.ndarray, block: "_Block"
     ) -> None:
         """Merges single products, named by question of the tile and position in it (int64 [n] each)."""
         order = np.argsort(question, kind="stable")
@@ -120,50 +143,106 @@ class HostProducts:
         line = np.repeat(np.arange(len(where)), counts)
         place = np.arange(len(question)) - np.repeat(first, counts)
         products = np.full((len(where), counts.max()), -np.inf, dtype=np.float32)
-        rows = np.full(products.shape, -1, dtype=np.int64)
+        positions = np.zeros(products.shape, dtype=np.int64)
         products[line, place] = tile[question, position]
-        rows[line, place] = position + first_row
-        self._merge(where + start, products, rows)
+        positions[line, place] = position
+        self._merge(where + start, products, positions, block)
 
-    def _merge(self, where: np.ndarray, products: np.ndarray, rows: np.ndarray) -> None:
-        """The best of what the questions `where` hold and of `products` (float32 [n, C]) of `rows`."""
-        width = self._products.shape[1]
+    def _merge(self, where: np.ndarray, products: np.ndarray, positions: np.ndarray, block: "_Block") -> None:
+        """The best of what the questions `where` hold and of `products` (float32 [n, C]) of the block."""
+        width = self._asked.width
         products = np.concatenate([self._products[where], products], axis=1)
-        rows = np.concatenate([self._rows[where], rows], axis=1)
         kept = np.argpartition(products, -width, axis=1)[:, -width:]
-        self._products[where] = products = np.take_along_axis(products, kept, axis=1)
-        self._rows[where] = np.take_along_axis(rows, kept, axis=1)
+        products = np.take_along_axis(products, kept, axis=1)
+        # of what is new, its place among the block's; what no product was given for is none
+        new = (kept >= width) & (products > -np.inf)
+        rows = np.take_along_axis(self._rows[where], np.minimum(kept, width - 1), axis=1)
+        scores = np.take_along_axis(self._scores[where], np.minimum(kept, width - 1), axis=1)
+        line, place = np.nonzero(new)
+        position = positions[line, kept[line, place] - width]
+        rows[line, place] = position + block.first_row
+        scores[line, place] = block.scores(self._asked.vectors, where[line], position, self._pairs)
+        none = (kept >= width) & ~new
+        rows[none], scores[none] = -1, -np.inf
+        self._products[where], self._rows[where], self._scores[where] = products, rows, scores
         self._least[where] = products.min(axis=1)
 
 
 class DeviceProducts:
     """Products on a torch device: blocks are copied there as they are stored, or stay from before."""
 
-    def __init__(self, questions: np.ndarray, width: int, tile_questions: int, device: torch.device) -> None:
-        """Moves the questions (float32 [B, D]) to the device; see `HostProducts` for the arguments."""
-        self._questions = torch.from_numpy(questions).to(device)
+    def __init__(self, asked: Asked, tile_questions: int, device: torch.device, pairs: int) -> None:
+        """Moves the questions to the device; see `HostProducts` for the arguments."""
+        self._asked = asked
+        self._factors = torch.from_numpy(asked.factors).to(device)
         self._tile_questions = tile_questions
-        self._width = width
-        shape = (len(questions), width)
+        self._pairs = pairs
+        shape = (len(asked.factors), asked.width)
         self._products = torch.full(shape, -torch.inf, device=device)
-        self._rows = torch.full(shape, -1, dtype=torch.int64, device=device)
+        self._scores = np.full(shape, -np.inf, dtype=np.float32)
+        self._rows = np.full(shape, -1, dtype=np.int64)
 
     def add(self, first_row: int, stored: np.ndarray | torch.Tensor, gone: np.ndarray) -> None:
-        device = self._questions.device
-        block = torch.as_tensor(stored).to(device).float()
+        device = self._factors.device
+        on_device = torch.as_tensor(stored).to(device)
+        multiplied = on_device.float()
         hidden = torch.from_numpy(gone).to(device)
-        for start in range(0, len(self._questions), self._tile_questions):
+        for start in range(0, len(self._rows), self._tile_questions):
             part = slice(start, start + self._tile_questions)
-            products = _full_precision_product(self._questions[part], block)
+            products = _full_precision_product(self._factors[part], multiplied)
             products[:, hidden] = -torch.inf
-            found = torch.topk(products, min(self._width, len(block)), dim=1, sorted=False)
+            found = torch.topk(products, min(self._asked.width, len(multiplied)), dim=1, sorted=False)
             both = torch.cat([self._products[part], found.values], dim=1)
-            rows = torch.cat([self._rows[part], found.indices + first_row], dim=1)
-            self._products[part], kept = torch.topk(both, self._width, dim=1, sorted=False)
-            self._rows[part] = rows.gather(1, kept)
+            self._products[part], kept = torch.topk(both, self._asked.width, dim=1, sorted=False)
+            new = (kept >= self._asked.width) & (self._products[part] > -torch.inf)
+            positions = found.indices.gather(1, (kept - self._asked.width).clamp(min=0))
+            self._replace(start, first_row, on_device, kept, new, positions)
 
-    def best(self) -> tuple[np.ndarray, np.ndarray]:
-        return self._products.cpu().numpy(), self._rows.cpu().numpy()
+    def best(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self._products.cpu().numpy(), self._scores, self._rows
+
+    def _replace(
+        self,
+        start: int,
+        first_row: int,
+        on_device: torch.Tensor,
+        kept: torch.Tensor,
+        new: torch.Tensor,
+        positions: torch.Tensor,
+    ) -> None:
+        """Puts the rows that entered a tile's best where the ones that left were (all [tile, width])."""
+        part = slice(start, start + len(kept))
+        places = kept.clamp(max=self._asked.width - 1).cpu().numpy()
+        rows = np.take_along_axis(self._rows[part], places, axis=1)
+        scores = np.take_along_axis(self._scores[part], places, axis=1)
+        none = (~new & (kept >= self._asked.width)).cpu().numpy()
+        rows[none], scores[none] = -1, -np.inf
+        line, place = np.nonzero(new.cpu().numpy())
+        entered, inverse = torch.unique(positions[new], return_inverse=True)
+        block = _Block(0, on_device[entered].cpu().numpy())  # only the rows that entered come back
+        scores[line, place] = block.scores(
+            self._asked.vectors, line + start, inverse.cpu().numpy(), self._pairs
+        )
+        rows[line, place] = positions[new].cpu().numpy() + first_row
+        self._rows[part], self._scores[part] = rows, scores
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Stored vectors [n, D], the first of which is the index's row `first_row`."""
+
+    first_row: int
+    stored: np.ndarray
+
+    def scores(
+        self, questions: np.ndarray, numbers: np.ndarray, positions: np.ndarray, at_once: int
+    ) -> np.ndarray:
+        """Exact scores, float32 [n], of question numbers and positions in the block (int64 [n] each)."""
+        scores = np.empty(len(positions), dtype=np.float32)
+        for start in range(0, len(positions), at_once):
+            part = slice(start, start + at_once)
+            scores[part] = exact_scores(questions[numbers[part]], self.stored[positions[part]])
+        return scores
 
 
 def as_float32(stored: np.ndarray, converted: np.ndarray) -> np.ndarray:

@@ -15,6 +15,23 @@ _SMALLEST_NORMAL = 2.0**-126  # below it, float32 arithmetic may round to multip
 _OVERFLOW = 1e38  # products of norms above it may overflow on the way, though float32 reaches 3.4e38
 
 
+def checked_questions(questions: np.ndarray, dimension: int, n_docs: int) -> np.ndarray:
+    """Question vectors as searches take them: float32 [B, D], contiguous.
+
+    Raises:
+      ValueError: a vector is not finite or has another dimension than `dimension`, or `n_docs` < 1.
+    """
+    if questions.ndim != 2 or questions.shape[1] != dimension:
+        raise ValueError(f"expected question vectors [B, {dimension}], got {list(questions.shape)}")
+    if n_docs < 1:
+        raise ValueError(f"n_docs is expected to be at least 1, got {n_docs}")
+    questions = np.ascontiguousarray(questions, dtype=np.float32)
+    finite = np.isfinite(questions).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"the question vector of row {int(np.argmin(finite))} holds NaN or infinity")
+    return questions
+
+
 def exact_scores(questions: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """Scores of n pairs.
 

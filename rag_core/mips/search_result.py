@@ -15,11 +15,17 @@ class SearchResult:
 
     Attributes:
       scores: float32 [B, K], the inner product of the stored vectors rounded once.
-      rows: int64 [B, K], rows of the whole index.
+      rows: int64 [B, K], rows of the whole index; −1, with the score −inf, in the last places of a
+        question for which an approximate search found fewer.
     """
 
     scores: np.ndarray
     rows: np.ndarray
+
+
+def no_result(questions: int) -> SearchResult:
+    """Nothing, for so many questions: scores and rows [B, 0]."""
+    return SearchResult(np.empty((questions, 0), dtype=np.float32), np.empty((questions, 0), dtype=np.int64))
 
 
 def rank(scores: np.ndarray, rows: np.ndarray, n_docs: int, ids_of: IdsOf) -> SearchResult:
@@ -27,14 +33,14 @@ def rank(scores: np.ndarray, rows: np.ndarray, n_docs: int, ids_of: IdsOf) -> Se
 
     Args:
       scores: float32 [B, C].
-      rows: int64 [B, C], distinct within a question.
+      rows: int64 [B, C], distinct within a question, or −1.
       n_docs: K; all C are kept where C is smaller.
       ids_of: gives passage ids, which decide among equal scores.
     """
     order = np.argsort(-scores, axis=1, kind="stable")
     scores = np.take_along_axis(scores, order, axis=1)
     rows = np.take_along_axis(rows, order, axis=1)
-    ties = scores[:, 1:] == scores[:, :-1]
+    ties = (scores[:, 1:] == scores[:, :-1]) & (rows[:, 1:] >= 0) & (rows[:, :-1] >= 0)
     for question in np.flatnonzero(ties[:, :n_docs].any(axis=1)):
         for start, stop in _runs(ties[question]):
             if start < n_docs:

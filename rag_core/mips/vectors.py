@@ -14,6 +14,8 @@ from rag_core.mips.checksums import require_sha256, require_size
 from rag_core.mips.shard import ShardInfo
 from rag_core.storage import Storage, join
 
+_PROVED_ROWS = 16_384  # read at a time
+
 
 class ShardVectors:
     """The rows `first_row …` of an index, `[rows, D]` as stored.
@@ -75,9 +77,19 @@ class ShardVectors:
             return self.blocks(rows)
         return self._device_blocks(device, rows)
 
+    def prove(self) -> None:
+        """Reads the file once, so that single rows may be taken from it.
+
+        Raises:
+          UsageError: its SHA-256 is not the manifest's.
+        """
+        if not self._proved:
+            for _ in self.blocks(_PROVED_ROWS):
+                pass
+
     def take(self, rows: np.ndarray) -> np.ndarray:
         """The stored vectors `[n, D]` of `rows` (int64 [n], index rows that lie in this shard)."""
-        return self._stored[rows - self.first_row]
+        return np.take(np.asarray(self._stored), rows - self.first_row, axis=0)
 
     def _device_blocks(self, device: torch.device, rows: int) -> Iterator[tuple[int, torch.Tensor]]:
         if self._on_device:
