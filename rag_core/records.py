@@ -21,11 +21,13 @@ class RejectReason(StrEnum):
     NO_PASSAGES = "no_passages"
     NOT_FINITE = "not_finite"
     TRUNCATED_FILE = "truncated_file"
+    UNKNOWN_ID = "unknown_id"
 
 
 class LeaveOutReason(StrEnum):
     """Keys of `left_out` in a manifest's counts."""
 
+    ALREADY_GONE = "already_gone"
     EMPTY_LINE = "empty_line"
     EMPTY_DOCUMENT = "empty_document"
     EMPTY_QUESTION = "empty_question"

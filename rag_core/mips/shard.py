@@ -1,10 +1,12 @@
 """A shard on disk: vectors and passages in the same row order, written as streams.
 
 `{name}.vectors.npy` is a plain NumPy file, row-major `[rows, D]` float16 or float32.
+`{name}.faiss`, where the index is approximate, holds the same vectors as FAISS's codes (`codes`).
 `{name}.passages.arrow` is an Arrow IPC file of small compressed record batches, all of the same
 number of rows but the last; its footer is the offset table, so any row's batch is found by a division.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -36,6 +38,8 @@ class ShardInfo:
       vector_dtype: `float16` or `float32`, as stored.
       max_norm: an upper bound of the stored vectors' Euclidean norms; bounds the error of scores.
       files: the checksum of each of its files, by file name.
+      trained_sha256: of the trained FAISS index that its codes were made with; None where the shard
+        has no codes.
     """
 
     name: str
@@ -44,6 +48,7 @@ class ShardInfo:
     vector_dtype: str
     max_norm: float
     files: Mapping[str, FileChecksum]
+    trained_sha256: str | None = None
 
     @property
     def vectors_file(self) -> str:
@@ -55,6 +60,16 @@ class ShardInfo:
         """Name of the file of passages."""
         return f"{self.name}.passages.arrow"
 
+    @property
+    def codes_file(self) -> str:
+        """Name of the file of codes: a FAISS index of the shard's vectors."""
+        return f"{self.name}.faiss"
+
+    def with_codes(self, codes: FileChecksum, trained_sha256: str) -> "ShardInfo":
+        """The same shard with a file of codes."""
+        files = {**self.files, self.codes_file: codes}
+        return dataclasses.replace(self, files=files, trained_sha256=trained_sha256)
+
     def to_json(self) -> dict[str, object]:
         """The manifest's entry; `from_json` reads it back."""
         return {
@@ -64,6 +79,7 @@ class ShardInfo:
             "vector_dtype": self.vector_dtype,
             "max_norm": self.max_norm,
             "files": {file: checksum.to_json() for file, checksum in self.files.items()},
+            "trained_sha256": self.trained_sha256,
         }
 
     @classmethod
@@ -105,8 +121,11 @@ class ShardInfo:
             vector_dtype=fields["vector_dtype"],
             max_norm=float(max_norm),
             files={file: FileChecksum.from_json(value, f"{where}: {file}") for file, value in files.items()},
+            trained_sha256=fields.get("trained_sha256"),
         )
         expected = {info.vectors_file, info.passages_file}
+        if info.trained_sha256 is not None:
+            expected.add(info.codes_file)
         if set(files) != expected:
             raise UsageError(f"{where}: expected the files {sorted(expected)}, got {sorted(files)!r:.200}")
         return info

@@ -158,7 +158,7 @@ def test_passages_with_a_row_less_are_refused(tmp_path, manifest) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"factory": "HNSW32"}, "expected factory Flat"),
+        ({"factory": "HNSW32"}, "trained: expected bytes and a sha256"),
         ({"metric": "l2"}, "with 'l2'"),
         ({"shards": []}, "at least one shard"),
         ({"shards": None}, "at least one shard"),
