@@ -17,6 +17,7 @@ setup(
         "faiss-cpu>=1.12",  # MIPS: matrix product with top-k, approximate indexes
         "pyarrow>=20",  # Parquet tables, Arrow passage stores
         "numpy>=2",
+        "threadpoolctl>=3.5",  # NumPy's matrix product shares the cores with the rest
         "datasets>=4",  # Hugging Face datasets as corpora and questions
         "pydantic>=2.11",  # validation of options and of run.yaml
         "pyyaml>=6",  # run.yaml

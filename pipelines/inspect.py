@@ -105,7 +105,8 @@ def _describe_manifest(path: str, manifest: Manifest) -> Iterator[str]:
     yield f"  fingerprint: {manifest.fingerprint}"
     for item in manifest.inputs:
         yield f"  made from: {item.path} ({item.fingerprint[:12]}…)"
-    yield from (f"  {name}: {_cell(value)}" for name, value in sorted(manifest.settings.items()))
+    settings = {name: value for name, value in manifest.settings.items() if name != "growth"}
+    yield from (f"  {name}: {_cell(value)}" for name, value in sorted(settings.items()))
     if manifest.table == "mips_index":
         yield from _describe_index(manifest.details["index"])
     else:
@@ -117,6 +118,12 @@ def _describe_index(index: dict[str, Any]) -> Iterator[str]:
         f"  index: {index['factory']}, {index['rows']:,} vectors of {index['dimension']} {index['vector_dtype']}, "
         f"{index['metric']}"
     )
+    for number, growth in enumerate(index["growth"], start=1):
+        yield f"  growth {number}: {growth['kind']}"
+    if "gone" in index:
+        yield f"  deleted: {index['gone']['rows']:,} of them"
+    if "price" in index:
+        yield from _describe_price(index)
     encoder = index["encoder"]
     yield (
         f"  encoder: {encoder['model']} ({encoder['fingerprint'][:12]}…)"
@@ -126,6 +133,25 @@ def _describe_index(index: dict[str, Any]) -> Iterator[str]:
     for shard in index["shards"]:
         size = sum(file["bytes"] for file in shard["files"].values())
         yield f"  {shard['name']}: {shard['rows']:,} rows, {size:,} bytes"
+
+
+def _describe_price(index: dict[str, Any]) -> Iterator[str]:
+    """What an approximate index misses and costs."""
+    price = index["price"]
+    yield f"  effort: {', '.join(f'{name} {value}' for name, value in index['effort'].items())}"
+    for item in price["recalls"]:
+        yield (
+            f"  recall@{item['k']}: {item['value']:.4f} [{item['ci_low']:.4f}, {item['ci_high']:.4f}] over "
+            f"{item['questions']:,} questions ({price['questions']})"
+        )
+    yield (
+        f"  bytes a vector: {price['code_bytes_per_vector']:.1f} of codes, "
+        f"{price['stored_bytes_per_vector']:.0f} of the stored vector"
+    )
+    yield (
+        f"  built in {price['build_seconds']:,.1f} s of work, a worker had at most "
+        f"{price['peak_bytes'] >> 20:,} MiB"
+    )
 
 
 def _first_rows(path: str, table: str, rows: int) -> Iterator[str]:

@@ -186,7 +186,7 @@ def _execute(tasks: list[Task], options: PipelineOptions, settings: Any) -> Mani
     finally:
         gc.collect()  # the runner leaves cycles that hold what lay between its steps, and loaded models
     manifest = read_manifest(STORAGE, output.folder)
-    if manifest is not None:
+    if manifest is not None and manifest.fingerprint == output.fingerprint:  # not one that was to be replaced
         return manifest
     for task in tasks:
         counts = flood_counts(STORAGE, task.target)

@@ -1,22 +1,25 @@
 """`rag-beam retrieve`: the top K passages of an index for each question."""
 
 import sys
-from typing import Any, Literal
+from typing import Any
 
 from pipelines.dataset.manifest import Input
 from pipelines.dataset.target import WORK, Target
-from pipelines.filesystems import STORAGE
+from pipelines.encoded_questions import (
+    EncodedQuestions,
+    QuestionsFormat,
+    question_encoder_loader,
+    questions_format_option,
+)
 from pipelines.launch import Stage, Task
 from pipelines.options import ModelSettings, option
-from pipelines.sources import input_files, raw_inputs
-from pipelines.transforms.mips import SearchIndex, index_manifest
-from pipelines.transforms.models import QuestionEncoderLoader, default_batch_tokens, threads_per_worker
-from pipelines.transforms.questions import EncodeQuestions, ReadQuestions
+from pipelines.transforms.index_manifest import index_manifest
+from pipelines.transforms.models import threads_per_worker
+from pipelines.transforms.search import SearchIndex, TakePassages, open_index
 from pipelines.transforms.units import MakeDataset
 from rag_core.errors import UsageError
-from rag_core.questions import QUESTION_FORMATS, plan_question_sources
+from rag_core.mips.factory import EXACT
 from rag_core.storage import join
-from schemas.question_vectors import question_vectors_schema
 
 
 class RetrieveSettings(ModelSettings):
@@ -24,15 +27,26 @@ class RetrieveSettings(ModelSettings):
 
     index: str = option("a MIPS index of `rag-beam index`", path="data")
     questions: str = option("a question file, a glob, or a data set of questions", path="data")
-    questions_format: Literal["auto", *QUESTION_FORMATS] = option(  # type: ignore[valid-type]
-        "auto decides by content", "auto", changes_result=False
-    )
+    questions_format: QuestionsFormat = questions_format_option()
     encoder: str = option("the question encoder, or a RAG checkpoint that holds it", path="model")
     n_docs: int = option("passages of a question (K)", 50, ge=1)
     max_tokens: int = option("tokens of a question that are encoded", 256, ge=2)
     question_block: int = option("questions searched for at once: a unit", 50_000, ge=1)
     memory_bytes: int = option(
         "memory that a worker's search may use", 2 << 30, changes_result=False, ge=1 << 20
+    )
+    shard_tiles: int | None = option(
+        "groups that the shards are divided into, where questions make fewer blocks than this; default: "
+        "the local workers",
+        None,
+        changes_result=False,
+        ge=1,
+    )
+    exact: bool = option("search an approximate index exactly, by its stored vectors", False)
+    nprobe: int | None = option("inverted lists to look into; default: as the index was tuned", None, ge=1)
+    ef_search: int | None = option("queue of an HNSW search; default: as the index was tuned", None, ge=1)
+    refine_factor: int | None = option(
+        "candidates for each passage asked for; default: as the index was tuned", None, ge=1
     )
     batch_tokens: int | None = option(
         "tokens of a batch to encode, padding included; default: 2,048 on a CPU, 65,536 on a GPU",
@@ -45,87 +59,110 @@ class RetrieveSettings(ModelSettings):
 
 
 def prepare(settings: RetrieveSettings, workers: int) -> list[Task]:
-    """Three data sets, each made from the one before: questions, their vectors, their passages."""
+    """Four data sets, each made from the one before: questions, their vectors, rows found, passages."""
     manifest = index_manifest(settings.index)
     index = manifest.details["index"]
     threads = threads_per_worker(settings.num_threads, workers)
-    loader = QuestionEncoderLoader(
-        model=settings.encoder,
-        device=settings.device,
-        dtype=settings.dtype,
-        allow_pickle=settings.allow_pickle,
-        num_threads=threads,
-        max_tokens=settings.max_tokens,
+    work = join(settings.output, WORK)
+    loader = question_encoder_loader(settings, settings.encoder, settings.max_tokens, threads)
+    asked = EncodedQuestions.plan(
+        "retrieve",
+        work,
+        settings.questions,
+        settings.questions_format,
+        loader,
+        unit_rows=settings.unit_rows,
+        batch_tokens=settings.batch_tokens,
     )
-    encoder = loader.load().describe()
-    warning = check_encoders_belong(encoder, index, settings)
-    if settings.n_docs > index["rows"]:
+    warning = check_encoders_belong(asked.encoder, index, settings)
+    effort = chosen_effort(index, settings)
+    opened = open_index(settings.index)
+    if settings.n_docs > opened.live_rows:
         _warn(
-            f"--n_docs {settings.n_docs}: {settings.index} holds {index['rows']} passages, all of them are returned"
+            f"--n_docs {settings.n_docs}: {settings.index} holds {opened.live_rows} passages, all of them are "
+            "returned"
         )
-    sources = plan_question_sources(
-        STORAGE, input_files(STORAGE, [settings.questions]), settings.questions_format
-    )
-    formats = sorted({source.format for source in sources})
-    if settings.questions_format == "auto":
-        print(f"retrieve: {settings.questions} read as {', '.join(formats)}")
-
-    questions = Target(
-        folder=join(settings.output, WORK, "questions"),
-        table="questions",
+    search_settings = {"n_docs": settings.n_docs, "question_block": settings.question_block, "effort": effort}
+    tiles = settings.shard_tiles or workers
+    results = Target(
+        folder=join(work, f"search_results_{tiles}"),
+        table="search_results",
         stage="retrieve",
-        settings={"questions_formats": formats},
-        inputs=raw_inputs(STORAGE, [source.path for source in sources]),
-        max_rejects=1.0,  # judged with the whole stage
-        unique=True,
-    )
-    vectors = Target(
-        folder=join(settings.output, WORK, "question_vectors"),
-        table="question_vectors",
-        stage="retrieve",
-        settings={"encoder": encoder, "unit_rows": settings.unit_rows},
-        inputs=[Input(questions.folder, questions.fingerprint)],
+        settings=search_settings | {"shard_tiles": tiles},
+        inputs=[
+            Input(settings.index, manifest.fingerprint),
+            Input(asked.vectors.folder, asked.vectors.fingerprint),
+        ],
         max_rejects=1.0,
-        schema=question_vectors_schema(index["dimension"]),
     )
     retrievals = Target(
         folder=settings.output,
         table="retrievals",
         stage="retrieve",
-        settings=settings.result_settings() | {"encoder": encoder, "dtype": encoder["dtype"]},
-        inputs=[Input(settings.index, manifest.fingerprint), *questions.inputs],
+        settings=settings.result_settings()
+        | {"encoder": asked.encoder, "dtype": asked.encoder["dtype"], "effort": effort},
+        inputs=[Input(settings.index, manifest.fingerprint), *asked.questions.inputs],
         rows_per_part=settings.rows_per_part,
         max_rejects=settings.max_rejects,
-        carried=(questions.folder, vectors.folder),
+        carried=(asked.questions.folder, asked.vectors.folder),
         details={
-            "question_encoder": encoder | {"model": settings.encoder},
+            "question_encoder": asked.encoder | {"model": settings.encoder},
             "index": {
                 "path": settings.index,
                 "fingerprint": manifest.fingerprint,
                 "encoder": index["encoder"],
+                "factory": index["factory"],
             },
             "warnings": [warning] if warning else [],
         },
     )
-    encode = EncodeQuestions(
-        questions.folder,
-        loader,
-        unit_rows=settings.unit_rows,
-        batch_tokens=settings.batch_tokens or default_batch_tokens(settings.device),
-    )
     search = SearchIndex(
         settings.index,
-        vectors.folder,
+        asked.vectors.folder,
         n_docs=settings.n_docs,
         question_block=settings.question_block,
+        shard_tiles=tiles,
+        effort=effort,
         memory_bytes=settings.memory_bytes,
         num_threads=threads,
+        device=settings.device,
+    )
+    take = TakePassages(
+        settings.index,
+        asked.vectors.folder,
+        results.folder,
+        n_docs=settings.n_docs,
+        unit_rows=settings.unit_rows,
     )
     return [
-        Task(questions, MakeDataset(questions, ReadQuestions(sources))),
-        Task(vectors, MakeDataset(vectors, encode)),
-        Task(retrievals, MakeDataset(retrievals, search)),
+        *asked.tasks,
+        Task(results, MakeDataset(results, search)),
+        Task(retrievals, MakeDataset(retrievals, take)),
     ]
+
+
+def chosen_effort(index: dict[str, Any], settings: RetrieveSettings) -> dict[str, int] | None:
+    """How hard an approximate index looks: its own effort, but for the options given; None: exactly.
+
+    Raises:
+      UsageError: an option of an approximate search for an exact one.
+    """
+    given = {
+        name: value
+        for name, value in (
+            ("nprobe", settings.nprobe),
+            ("ef_search", settings.ef_search),
+            ("refine_factor", settings.refine_factor),
+        )
+        if value is not None
+    }
+    if index["factory"] != EXACT and not settings.exact:
+        return index["effort"] | given
+    if given:
+        raise UsageError(
+            f"--{next(iter(given))}: belongs to an approximate search; {settings.index} is searched exactly"
+        )
+    return None
 
 
 def check_encoders_belong(

@@ -16,6 +16,7 @@ from schemas import (
     rejects,
     retrievals,
     scores,
+    search_results,
 )
 from schemas.conform import SchemaError, conform, readable_schema
 from schemas.field import FORMAT_VERSION, describe
@@ -25,6 +26,7 @@ TABLES: dict[str, pa.Schema] = {
     "embeddings": embeddings.SCHEMA,
     "questions": questions.SCHEMA,
     "question_vectors": question_vectors.SCHEMA,
+    "search_results": search_results.SCHEMA,
     "retrievals": retrievals.SCHEMA,
     "answers": answers.SCHEMA,
     "labels": labels.SCHEMA,

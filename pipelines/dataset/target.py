@@ -42,6 +42,8 @@ class Target:
         one's: the first of them read the input.
       part_names: the name of each source's only part, where another data set prescribes it.
       details: goes into the manifest as it is.
+      replaces: fingerprint of the finished data set in this folder that this one is made from, and that
+        stays whole until this one's manifest takes its place.
     """
 
     folder: str
@@ -56,6 +58,7 @@ class Target:
     carried: tuple[str, ...] = ()
     part_names: tuple[str, ...] = ()
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    replaces: str | None = None
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -158,6 +161,8 @@ def _refuse_or_existing(storage: Storage, target: Target, overwrite: bool) -> di
         return None
     if overwrite:
         clear_folder(storage, folder)
+        return None
+    if target.replaces is not None and existing["fingerprint"] == target.replaces:
         return None
     if existing["fingerprint"] != target.fingerprint:
         raise UsageError(

@@ -8,6 +8,7 @@ from typing import Any
 
 import faiss
 import pyarrow as pa
+import threadpoolctl
 import torch
 import transformers
 
@@ -97,7 +98,8 @@ def available_cores() -> int:
 
 
 def limit_threads(num_threads: int) -> None:
-    """Holds torch, FAISS, Arrow and the tokenizers of this process to so many threads."""
+    """Holds torch, NumPy, FAISS, Arrow and the tokenizers of this process to so many threads."""
+    threadpoolctl.threadpool_limits(num_threads, user_api="blas")
     torch.set_num_threads(num_threads)
     faiss.omp_set_num_threads(num_threads)
     pa.set_cpu_count(num_threads)

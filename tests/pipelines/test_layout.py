@@ -18,12 +18,16 @@ from pipelines.dataset.reader import Dataset, Part
 from pipelines.dataset.target import Target
 from pipelines.run import STAGES
 from pipelines.transforms.answers import ClassifyQuestions, GenerateAnswers
+from pipelines.transforms.codes import FillCodes, MeasurePrice, Measuring, TrainFactory
+from pipelines.transforms.deletions import DeletePassages
 from pipelines.transforms.embeddings import EncodePassages
-from pipelines.transforms.mips import BuildShards, SearchIndex
+from pipelines.transforms.index_build import ENTRIES_SCHEMA, IndexBuild
 from pipelines.transforms.models import GeneratorLoader, PassageEncoderLoader, QuestionEncoderLoader
 from pipelines.transforms.passages import ChunkCorpus
 from pipelines.transforms.questions import EncodeQuestions, ReadQuestions
 from pipelines.transforms.scores import EvaluatePredictions, EvaluationSettings
+from pipelines.transforms.search import SearchIndex, TakePassages
+from pipelines.transforms.shards import BuildShards
 from pipelines.transforms.units import Work
 from rag_core.answers import DecodingSettings
 from rag_core.corpus import Source
@@ -179,13 +183,16 @@ def target(table: str, inputs: int = 100) -> Target:
         stage="a_stage",
         settings={"max_tokens": 256, "dtype": "float32", "encoder": {"fingerprint": _HASH, "towers": 2}},
         inputs=[Input(f"gs://a-bucket-of-some-length/corpus/{n:05d}.jsonl", _HASH) for n in range(inputs)],
-        schema=embeddings_schema(768, "float16") if table == "embeddings" else None,
+        schema={"embeddings": embeddings_schema(768, "float16")}.get(table, ENTRIES_SCHEMA),
     )
 
 
 _MODEL = {"device": "auto", "dtype": "auto", "allow_pickle": False, "num_threads": 1}
 _GENERATOR = GeneratorLoader("facebook/rag-sequence-nq", **_MODEL)
 _DECODING = DecodingSettings(model_type="rag_token", decoding="beam")
+
+_BUILD = IndexBuild("gs://bucket/index", "gs://bucket/index/.work/steps", "IVF4096,PQ64,RFlat", {"towers": 2})
+_MEASURING = Measuring("gs://bucket/vectors", 1_000, 0.95, 20, 2 << 30, 1)
 
 WORKS: list[tuple[str, Work]] = [
     (
@@ -202,7 +209,11 @@ WORKS: list[tuple[str, Work]] = [
             vector_dtype="float16",
         ),
     ),
-    ("passages", BuildShards("gs://bucket/index", data_set("embeddings"), data_set("passages"), 1_000_000)),
+    ("shards", BuildShards(_BUILD, data_set("embeddings"), data_set("passages"), 1_000_000)),
+    ("training", TrainFactory(_BUILD, _MEASURING, None)),
+    ("codes", FillCodes(_BUILD, 1)),
+    ("price", MeasurePrice(_BUILD, _MEASURING)),
+    ("gone", DeletePassages(_BUILD, "gs://bucket/ids.txt")),
     (
         "questions",
         ReadQuestions([QuestionSource(f"gs://bucket/{n:05d}.jsonl", "jsonl") for n in range(100)]),
@@ -217,14 +228,23 @@ WORKS: list[tuple[str, Work]] = [
         ),
     ),
     (
-        "retrievals",
+        "search_results",
         SearchIndex(
             "gs://bucket/index",
             "gs://bucket/vectors",
             n_docs=50,
             question_block=50_000,
+            shard_tiles=4,
+            effort=None,
             memory_bytes=2 << 30,
             num_threads=1,
+            device="auto",
+        ),
+    ),
+    (
+        "retrievals",
+        TakePassages(
+            "gs://bucket/index", "gs://bucket/vectors", "gs://bucket/results", n_docs=50, unit_rows=10_000
         ),
     ),
     (
@@ -282,6 +302,9 @@ def works() -> set[type[Work]]:
 def instances() -> Iterator[beam.DoFn]:
     """Each DoFn with each target, and with each work where it takes one."""
     for kind in do_fns():
+        if "build" in kind.__init__.__annotations__:
+            yield kind(target("mips_index"), _BUILD, [])
+            continue
         takes_work = "work" in kind.__init__.__annotations__
         for table, work in WORKS:
             yield kind(target(table), work) if takes_work else kind(target(table))

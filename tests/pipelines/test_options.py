@@ -244,6 +244,8 @@ NOT_IN_FINGERPRINTS = {
     "allow_pickle",
     "memory_bytes",
     "batch_tokens",
+    "shard_tiles",
+    "append",  # the index that grows and what is added count instead
 }
 
 

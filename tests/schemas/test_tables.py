@@ -24,6 +24,7 @@ CONTRACT = {
     "embeddings": {"passage_id": "string", "vector": ["float"]},
     "questions": _QUESTION | {"answers?": ["string"]},
     "question_vectors": _QUESTION | {"answers?": ["string"], "vector": ["float"]},
+    "search_results": {"rows": ["int64"], "scores": ["float"]},
     "retrievals": _QUESTION | {"answers?": ["string"], "passages": [_PASSAGE | {"score": "float"}]},
     "answers": _QUESTION
     | {

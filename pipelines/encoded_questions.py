@@ -1,0 +1,106 @@
+"""Questions from files to committed vectors: the first two data sets of `retrieve`, and of tuning an index."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipelines.dataset.manifest import Input
+from pipelines.dataset.target import Target
+from pipelines.filesystems import STORAGE
+from pipelines.launch import Task
+from pipelines.options import ModelSettings, option
+from pipelines.sources import input_files, raw_inputs
+from pipelines.transforms.models import QuestionEncoderLoader, default_batch_tokens
+from pipelines.transforms.questions import EncodeQuestions, ReadQuestions
+from pipelines.transforms.units import MakeDataset
+from rag_core.questions import QUESTION_FORMATS, QuestionSource, plan_question_sources
+from rag_core.storage import join
+from schemas.question_vectors import question_vectors_schema
+
+QuestionsFormat = Literal["auto", *QUESTION_FORMATS]  # type: ignore[valid-type]
+
+
+def questions_format_option() -> Any:
+    """The option that says how question files are read."""
+    return option("of the questions; auto decides by content", "auto", changes_result=False)
+
+
+def question_encoder_loader(
+    settings: ModelSettings, model: str, max_tokens: int, num_threads: int
+) -> QuestionEncoderLoader:
+    """What a worker loads to encode questions."""
+    return QuestionEncoderLoader(
+        model=model,
+        device=settings.device,
+        dtype=settings.dtype,
+        allow_pickle=settings.allow_pickle,
+        num_threads=num_threads,
+        max_tokens=max_tokens,
+    )
+
+
+@dataclass(frozen=True)
+class EncodedQuestions:
+    """The two data sets, questions and their vectors, under a stage's work folder.
+
+    Attributes:
+      sources: the files, with the formats decided on.
+      encoder: what is recorded of the question encoder (`QuestionEncoder.describe`).
+    """
+
+    sources: list[QuestionSource]
+    encoder: dict[str, Any]
+    questions: Target
+    vectors: Target
+    tasks: list[Task]
+
+    @classmethod
+    def plan(
+        cls,
+        stage: str,
+        work: str,
+        questions: str,
+        questions_format: str,
+        loader: QuestionEncoderLoader,
+        *,
+        unit_rows: int,
+        batch_tokens: int | None,
+    ) -> "EncodedQuestions":
+        """Decides the files' formats and loads the encoder to know its vectors.
+
+        Raises:
+          UsageError: no file, an unknown format, a model that cannot be loaded.
+        """
+        encoder = loader.load().describe()
+        sources = plan_question_sources(STORAGE, input_files(STORAGE, [questions]), questions_format)
+        formats = sorted({source.format for source in sources})
+        if questions_format == "auto":
+            print(f"{stage}: {questions} read as {', '.join(formats)}")
+        read = Target(
+            folder=join(work, "questions"),
+            table="questions",
+            stage=stage,
+            settings={"questions_formats": formats},
+            inputs=raw_inputs(STORAGE, [source.path for source in sources]),
+            max_rejects=1.0,  # judged with the whole stage
+            unique=True,
+        )
+        vectors = Target(
+            folder=join(work, "question_vectors"),
+            table="question_vectors",
+            stage=stage,
+            settings={"encoder": encoder, "unit_rows": unit_rows},
+            inputs=[Input(read.folder, read.fingerprint)],
+            max_rejects=1.0,
+            schema=question_vectors_schema(encoder["dimension"]),
+        )
+        encode = EncodeQuestions(
+            read.folder,
+            loader,
+            unit_rows=unit_rows,
+            batch_tokens=batch_tokens or default_batch_tokens(loader.device),
+        )
+        tasks = [
+            Task(read, MakeDataset(read, ReadQuestions(sources))),
+            Task(vectors, MakeDataset(vectors, encode)),
+        ]
+        return cls(sources, encoder, read, vectors, tasks)
