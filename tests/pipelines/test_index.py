@@ -109,6 +109,7 @@ def test_an_approximate_index_states_its_price(inputs, out, capsys, factory) -> 
     assert "nothing to do" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_stated_recall_is_what_others_measure(inputs, out) -> None:
     rag_beam(
         "index", **inputs, output=out, factory="IVF16,SQ8", min_recall=0.8, recall_at=5, sample_questions=200
@@ -156,12 +157,14 @@ def test_auto_prints_and_records_its_table(inputs, out, capsys, monkeypatch) -> 
     assert ("price" in index) == (index["factory"] != "Flat")
 
 
+@pytest.mark.slow
 def test_auto_of_a_small_corpus_is_exact(inputs, out) -> None:
     rag_beam("index", **inputs, output=out, factory="auto")
     assert details(out)["factory"] == "Flat"
     assert found_ids(out, 5) == expected_ids(np.arange(3_000), 5)
 
 
+@pytest.mark.slow
 def test_real_questions_tune_it(world: World, out, capsys) -> None:
     made = {name: world.made(name) for name in ("embeddings", "passages")}
     questions = {"questions": str(world.questions), "factory": "SQfp16", "sample_questions": 10}
@@ -172,7 +175,7 @@ def test_real_questions_tune_it(world: World, out, capsys) -> None:
     assert manifest_of(out).inputs[-1].path == str(world.questions)
 
 
-@pytest.mark.parametrize("factory", ["Flat", "IVF16,Flat"])
+@pytest.mark.parametrize("factory", ["IVF16,Flat", pytest.param("Flat", marks=pytest.mark.slow)])
 def test_an_index_grows_and_loses_passages(tmp_path, out, capsys, factory) -> None:
     first = write_inputs(tmp_path, "first", slice(0, 2_000))
     rag_beam("index", **first, output=out, factory=factory, shard_rows=1_500, sample_questions=50)
@@ -283,7 +286,10 @@ def whole_index(world: World, tmp_path_factory) -> str:
 
 
 @pytest.mark.parametrize("victim", ["shard-00001.faiss", "gone-00001.npy", "shard-00000.vectors.npy"])
-@pytest.mark.parametrize("damage", ["flip", "missing", "another index's"])
+@pytest.mark.parametrize(
+    "damage",
+    ["flip", *(pytest.param(damage, marks=pytest.mark.slow) for damage in ("missing", "another index's"))],
+)
 def test_a_damaged_index_answers_nothing(
     world: World, whole_index, tmp_path, out, capsys, victim, damage
 ) -> None:
