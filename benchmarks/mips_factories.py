@@ -8,14 +8,13 @@ import numpy as np
 
 from benchmarks.report import Comparison
 from rag_core.mips.approximate import Effort
-from rag_core.mips.checksums import FileChecksum
-from rag_core.mips.codes import TRAINED_FILE, add_codes, read_faiss, sample_rows
+from rag_core.mips.codes import add_codes, sample_rows
 from rag_core.mips.factory import Factory
 from rag_core.mips.index import MipsIndex
 from rag_core.mips.price import recall
 from rag_core.mips.tuning import Sample, choose, tune
 from rag_core.peak_memory import PeakMemory
-from rag_core.storage import LocalStorage, join
+from rag_core.storage import LocalStorage
 
 STORAGE = LocalStorage()
 RECALL_AT, MIN_RECALL = 20, 0.95
@@ -45,12 +44,9 @@ def measure_factories(
             manifest = add_codes(STORAGE, folder, index, factory, sample)
         build = time.perf_counter() - began
         opened = MipsIndex.open(STORAGE, folder, manifest | {"effort": Effort().to_json()})
-        trained = FileChecksum.from_json(manifest["trained"], TRAINED_FILE)
-        empty = read_faiss(STORAGE, join(folder, TRAINED_FILE), trained)
         trials = tune(
             opened,
             factory,
-            empty,
             to_tune,
             min_recall=MIN_RECALL,
             recall_at=RECALL_AT,

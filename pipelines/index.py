@@ -15,7 +15,7 @@ from pipelines.filesystems import STORAGE
 from pipelines.launch import Stage, Task
 from pipelines.options import ModelSettings, option
 from pipelines.sources import raw_inputs
-from pipelines.transforms.codes import FillCodes, MeasurePrice, Measuring, TrainFactory
+from pipelines.transforms.codes import LEAST_RECALL, FillCodes, MeasurePrice, Measuring, TrainFactory
 from pipelines.transforms.deletions import DeletePassages, read_ids
 from pipelines.transforms.index_build import ENTRIES_SCHEMA, IndexBuild
 from pipelines.transforms.index_manifest import WriteIndexManifest, index_manifest
@@ -185,7 +185,7 @@ def _steps(
         measuring = Measuring(
             questions_folder=asked.vectors.folder if asked else None,
             n_questions=settings.sample_questions,
-            min_recall=settings.min_recall or (0.95 if settings.factory == AUTO else None),
+            min_recall=settings.min_recall or (LEAST_RECALL if settings.factory == AUTO else None),
             recall_at=settings.recall_at,
             memory_bytes=settings.memory_bytes,
             num_threads=threads,

@@ -15,7 +15,7 @@ from pipelines.launch import Stage, Task
 from pipelines.options import ModelSettings, option
 from pipelines.transforms.index_manifest import index_manifest
 from pipelines.transforms.models import threads_per_worker
-from pipelines.transforms.search import SearchIndex, TakePassages, open_index
+from pipelines.transforms.search import SearchIndex, TakePassages
 from pipelines.transforms.units import MakeDataset
 from rag_core.errors import UsageError
 from rag_core.mips.factory import EXACT
@@ -76,12 +76,9 @@ def prepare(settings: RetrieveSettings, workers: int) -> list[Task]:
     )
     warning = check_encoders_belong(asked.encoder, index, settings)
     effort = chosen_effort(index, settings)
-    opened = open_index(settings.index)
-    if settings.n_docs > opened.live_rows:
-        _warn(
-            f"--n_docs {settings.n_docs}: {settings.index} holds {opened.live_rows} passages, all of them are "
-            "returned"
-        )
+    held = index["rows"] - index.get("gone", {"rows": 0})["rows"]
+    if settings.n_docs > held:
+        _warn(f"--n_docs {settings.n_docs}: {settings.index} holds {held} passages, all of them are returned")
     search_settings = {"n_docs": settings.n_docs, "question_block": settings.question_block, "effort": effort}
     tiles = settings.shard_tiles or workers
     results = Target(
@@ -147,15 +144,7 @@ def chosen_effort(index: dict[str, Any], settings: RetrieveSettings) -> dict[str
     Raises:
       UsageError: an option of an approximate search for an exact one.
     """
-    given = {
-        name: value
-        for name, value in (
-            ("nprobe", settings.nprobe),
-            ("ef_search", settings.ef_search),
-            ("refine_factor", settings.refine_factor),
-        )
-        if value is not None
-    }
+    given = settings.model_dump(include={"nprobe", "ef_search", "refine_factor"}, exclude_none=True)
     if index["factory"] != EXACT and not settings.exact:
         return index["effort"] | given
     if given:

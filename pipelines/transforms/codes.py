@@ -18,7 +18,7 @@ from rag_core.errors import UsageError
 from rag_core.mips.approximate import Effort
 from rag_core.mips.auto import AUTO, choose_factory
 from rag_core.mips.checksums import FileChecksum
-from rag_core.mips.codes import TRAINED_FILE, fill_shard, read_faiss, sample_rows, train, write_faiss
+from rag_core.mips.codes import TRAINED_FILE, fill_shard, sample_rows, train, write_faiss
 from rag_core.mips.factory import EXACT, Factory
 from rag_core.mips.index import MipsIndex
 from rag_core.mips.price import RECALL_AT, Price, recall
@@ -27,7 +27,7 @@ from rag_core.mips.tuning import Sample, choose, table, tune
 from rag_core.peak_memory import PeakMemory
 from rag_core.storage import join
 
-_LEAST_RECALL = 0.95  # tuned for where nobody asks for another
+LEAST_RECALL = 0.95  # tuned for where nobody asks for another
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Measuring:
 
     @property
     def wanted_recall(self) -> float:
-        return _LEAST_RECALL if self.min_recall is None else self.min_recall
+        return LEAST_RECALL if self.min_recall is None else self.min_recall
 
     def questions(self) -> np.ndarray | None:
         """The given question vectors, float32 [B, D], in an order that mixes them; None without."""
@@ -185,12 +185,10 @@ class MeasurePrice(Work):
         description = self._build.description()
         index = MipsIndex.open(STORAGE, self._build.folder, description | {"effort": Effort().to_json()})
         factory = Factory.parse(description["factory"], index.dimension)
-        trained = FileChecksum.from_json(description["trained"], TRAINED_FILE)
         tuned, measured, source = self._measuring.halves(index)
         trials = tune(
             index,
             factory,
-            read_faiss(STORAGE, join(self._build.folder, TRAINED_FILE), trained),
             tuned,
             min_recall=self._measuring.wanted_recall,
             recall_at=self._measuring.recall_at,
@@ -216,7 +214,7 @@ class MeasurePrice(Work):
             code_bytes_per_vector=index.code_bytes / index.rows,
             stored_bytes_per_vector=index.dimension * np.dtype(description["vector_dtype"]).itemsize,
             build_seconds=before["build_seconds"] + sum(step["seconds"] for step in steps),
-            peak_bytes=max(before["peak_bytes"], *(step["peak_bytes"] for step in steps)),
+            peak_bytes=max([before["peak_bytes"], *(step["peak_bytes"] for step in steps)]),
         )
         writer.write(
             entry_batch(

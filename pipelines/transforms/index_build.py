@@ -117,12 +117,7 @@ class IndexBuild:
 
     def open_exact(self) -> MipsIndex:
         """The index by its stored vectors, once the shards are there."""
-        description = self.description()
-        shards = [
-            {**shard, "trained_sha256": None, "files": _without_codes(shard)}
-            for shard in description["shards"]
-        ]
-        return MipsIndex.open(STORAGE, self.folder, {**description, "factory": EXACT, "shards": shards})
+        return MipsIndex.open(STORAGE, self.folder, self.description() | {"factory": EXACT})
 
     def files(self) -> list[tuple[str, int, FileChecksum]]:
         """Every file of the index with its rows and checksum."""
@@ -138,8 +133,3 @@ class IndexBuild:
         if gone:
             listed.append((gone["name"], 0, FileChecksum.from_json(gone, gone["name"])))
         return listed
-
-
-def _without_codes(shard: dict[str, Any]) -> dict[str, Any]:
-    codes = ShardInfo.from_json(shard).codes_file
-    return {name: checksum for name, checksum in shard["files"].items() if name != codes}

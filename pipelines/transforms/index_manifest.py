@@ -48,10 +48,8 @@ class WriteIndexManifestFn(beam.DoFn):
             files = self._build.files()
             for name, _, checksum in files:
                 require_size(STORAGE, join(self._target.folder, name), checksum)
-            counts = Counts()
-            for folder in self._target.carried[:1]:
-                manifest = read_manifest(STORAGE, folder)
-                counts.accepted = manifest.counts.accepted if manifest else 0
+            step = read_manifest(STORAGE, self._target.carried[0])
+            counts = Counts(accepted=step.counts.accepted if step else 0)
             counts.rows_written = sum(shard.rows for shard in self._build.new_shards())
             written = [WrittenFile(name, rows, file.bytes, file.sha256) for name, rows, file in files]
             target = dataclasses.replace(self._target, details={"index": description})

@@ -8,13 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from rag_core.mips.approximate import Effort
-from rag_core.mips.checksums import FileChecksum
-from rag_core.mips.codes import TRAINED_FILE, add_codes, read_faiss, sample_rows
+from rag_core.mips.codes import add_codes, sample_rows
 from rag_core.mips.factory import EXACT, Factory
 from rag_core.mips.index import MipsIndex
 from rag_core.mips.shard import write_shard
 from rag_core.mips.tuning import Sample, Trial, choose, tune
-from rag_core.storage import LocalStorage, join
+from rag_core.storage import LocalStorage
 
 AUTO = "auto"
 TRIAL_ROWS = 100_000
@@ -81,13 +80,9 @@ def choose_factory(
             training = vectors[sample_rows(len(vectors), factory.train_rows_wanted(), seed=2)]
             manifest = add_codes(storage, folder, flat, factory, training)
             opened = MipsIndex.open(storage, folder, manifest | {"effort": Effort().to_json()})
-            empty = read_faiss(
-                storage, join(folder, TRAINED_FILE), FileChecksum.from_json(manifest["trained"], folder)
-            )
             efforts = tune(
                 opened,
                 factory,
-                empty,
                 sample,
                 min_recall=min_recall,
                 recall_at=recall_at,

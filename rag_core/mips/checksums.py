@@ -100,4 +100,17 @@ def require_sha256(path: str, got: str, expected: FileChecksum) -> None:
         )
 
 
+def proved_local_path(storage: Storage, path: str, expected: FileChecksum) -> str:
+    """A local path of the file, read once to prove that it is the manifest's.
+
+    Raises:
+      UsageError: it is missing, of another length, or its SHA-256 is another.
+    """
+    require_size(storage, path, expected)
+    local_path = storage.local_path(path)
+    with open(local_path, "rb") as file:
+        require_sha256(path, hashlib.file_digest(file, "sha256").hexdigest(), expected)
+    return local_path
+
+
 _REMEDY = "copy the index again or rebuild it"

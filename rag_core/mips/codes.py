@@ -4,14 +4,13 @@ All shards are filled copies of one trained, empty FAISS index, so their codes m
 results can be merged. Indexes of separate training never are: each shard names the training it is of.
 """
 
-import hashlib
 from collections.abc import Mapping
 
 import faiss
 import numpy as np
 
 from rag_core.errors import UsageError
-from rag_core.mips.checksums import ChecksumWriter, FileChecksum, require_sha256, require_size
+from rag_core.mips.checksums import ChecksumWriter, FileChecksum, proved_local_path, require_size
 from rag_core.mips.factory import Factory
 from rag_core.mips.shard import ShardInfo
 from rag_core.mips.vectors import ShardVectors
@@ -53,11 +52,7 @@ def read_faiss(storage: Storage, path: str, expected: FileChecksum) -> faiss.Ind
     Raises:
       UsageError: the file is missing, or is not the one that the manifest names.
     """
-    require_size(storage, path, expected)
-    local_path = storage.local_path(path)
-    with open(local_path, "rb") as file:
-        require_sha256(path, hashlib.file_digest(file, "sha256").hexdigest(), expected)
-    return faiss.read_index(local_path)
+    return faiss.read_index(proved_local_path(storage, path, expected))
 
 
 class ShardCodes:

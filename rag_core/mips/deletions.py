@@ -1,12 +1,11 @@
 """Rows of an index that are gone: kept in its files, never found again."""
 
-import hashlib
 from collections.abc import Mapping
 
 import numpy as np
 
 from rag_core.errors import UsageError
-from rag_core.mips.checksums import ChecksumWriter, FileChecksum, require_sha256, require_size
+from rag_core.mips.checksums import ChecksumWriter, FileChecksum, proved_local_path
 from rag_core.storage import Storage, join
 
 
@@ -33,11 +32,7 @@ def read_gone(storage: Storage, folder: str, index: Mapping) -> np.ndarray:
     if not isinstance(name, str) or "/" in name or name.startswith("."):
         raise UsageError(f"{where}: expected a plain file name, got {name!r:.200}")
     path = join(folder, name)
-    require_size(storage, path, expected)
-    local_path = storage.local_path(path)
-    with open(local_path, "rb") as file:
-        require_sha256(path, hashlib.file_digest(file, "sha256").hexdigest(), expected)
-    rows = np.load(local_path, allow_pickle=False)
+    rows = np.load(proved_local_path(storage, path, expected), allow_pickle=False)
     if rows.ndim != 1 or rows.dtype != np.int64 or (np.diff(rows) <= 0).any():
         raise UsageError(f"{path}: expected ascending row numbers, got {rows.dtype} {list(rows.shape)}")
     if len(rows) and not 0 <= rows[0] <= rows[-1] < index["rows"]:

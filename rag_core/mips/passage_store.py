@@ -1,6 +1,5 @@
 """Texts of an index: any passages by row, from the shards' memory-mapped Arrow files."""
 
-import hashlib
 import threading
 from collections.abc import Sequence
 from typing import cast
@@ -9,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from rag_core.errors import UsageError
-from rag_core.mips.checksums import require_sha256, require_size
+from rag_core.mips.checksums import proved_local_path, require_size
 from rag_core.mips.shard import ShardInfo
 from rag_core.storage import Storage, join
 
@@ -72,7 +71,8 @@ class PassageStore:
         if shard not in self._open:
             info = self._shards[shard]
             path = join(self._folder, info.passages_file)
-            self._open[shard] = _PassageFile(self._storage.local_path(path), path, info)
+            local_path = proved_local_path(self._storage, path, info.files[info.passages_file])
+            self._open[shard] = _PassageFile(local_path, path, info)
         return self._open[shard]
 
 
@@ -80,9 +80,6 @@ class _PassageFile:
     """One shard's Arrow file, proved and mapped."""
 
     def __init__(self, local_path: str, path: str, info: ShardInfo) -> None:
-        with open(local_path, "rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        require_sha256(path, sha256, info.files[info.passages_file])
         self._mapping = pa.memory_map(local_path)
         self.reader = self._open(pa.ipc.IpcReadOptions(use_threads=False))
         id_column = self.reader.schema.get_field_index("passage_id")

@@ -82,7 +82,6 @@ class Trial:
 def tune(
     index: MipsIndex,
     factory: Factory,
-    empty: faiss.Index,
     sample: Sample,
     *,
     min_recall: float,
@@ -94,14 +93,13 @@ def tune(
     Args:
       index: an approximate index.
       factory: what it was made by.
-      empty: its trained FAISS index without vectors.
       sample: exact results of at least `recall_at` documents, where the index has so many.
     """
     trials: list[Trial] = []
     bytes_per_vector = index.code_bytes / index.rows
     sample.search(index, Effort(), recall_at, memory_bytes)  # loads the codes
     for refine_factor in _REFINE_FACTORS if factory.refines else (1,):
-        for effort in _ladder(empty, refine_factor):
+        for effort in _ladder(factory.empty(), refine_factor):
             began = time.perf_counter()
             found = sample.search(index, effort, recall_at, memory_bytes)
             rate = len(sample.questions) / (time.perf_counter() - began)

@@ -6,7 +6,7 @@ import pytest
 from rag_core.mips import auto
 from rag_core.mips.approximate import Effort
 from rag_core.mips.auto import candidate_factories, choose_factory
-from rag_core.mips.codes import add_codes, train
+from rag_core.mips.codes import add_codes
 from rag_core.mips.factory import EXACT, Factory
 from rag_core.mips.price import recall
 from rag_core.mips.tuning import Sample, Trial, choose, table, tune
@@ -31,7 +31,6 @@ def tuned(folder, text: str, min_recall: float):
     trials = tune(
         index,
         factory,
-        train(factory, VECTORS),
         sample,
         min_recall=min_recall,
         recall_at=20,
