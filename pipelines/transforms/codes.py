@@ -77,11 +77,8 @@ class Measuring:
             drawn = np.full(len(questions), -1)
         middle = -(-len(questions) // 2) if len(questions) > 1 else 0
         n_docs = max(*RECALL_AT, self.recall_at)
-        tuned, measured = (
-            Sample.take(index, questions[part], drawn[part], n_docs, self.memory_bytes)
-            for part in (slice(0, middle), slice(middle, None))
-        )
-        return tuned, measured, source
+        sample = Sample.take(index, questions, drawn, n_docs, self.memory_bytes)
+        return sample.part(slice(0, middle)), sample.part(slice(middle, None)), source
 
 
 class TrainFactory(Work):

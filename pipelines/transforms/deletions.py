@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.dataset.unit import Unit, UnitWriter
@@ -16,8 +15,6 @@ from rag_core.errors import UsageError
 from rag_core.mips.deletions import write_gone
 from rag_core.mips.index import MipsIndex
 from rag_core.records import LeaveOutReason, Reject, RejectReason
-
-_IDS_AT_ONCE = 1 << 20
 
 
 class DeletePassages(Work):
@@ -36,13 +33,8 @@ class DeletePassages(Work):
         index = MipsIndex.open(STORAGE, self._build.folder, base)
         wanted = read_ids(self._path)
         position = {passage_id: place for place, passage_id in reversed(list(enumerate(wanted)))}
-        value_set = pa.array(list(position), pa.string())
-        found: dict[str, int] = {}
-        for begin in range(0, index.rows, _IDS_AT_ONCE):
-            rows = np.arange(begin, min(begin + _IDS_AT_ONCE, index.rows))
-            ids = pa.array(index.passage_ids(rows), pa.string())
-            places = np.flatnonzero(pc.is_in(ids, value_set=value_set).to_numpy(zero_copy_only=False))
-            found |= {ids[int(place)].as_py(): begin + int(place) for place in places}
+        rows = index.find_passages(pa.array(list(position), pa.string()))
+        found = dict(zip(index.passage_ids(rows), rows.tolist(), strict=True))
         gone = set(index.gone.tolist())
         for place, passage_id in enumerate(wanted):
             writer.read()
@@ -54,7 +46,7 @@ class DeletePassages(Work):
                 writer.leave_out(LeaveOutReason.ALREADY_GONE)
             else:
                 writer.accept()
-        rows = np.union1d(index.gone, np.array(sorted(found.values()), dtype=np.int64))
+        rows = np.union1d(index.gone, rows)
         name = f"gone-{self._build.growth:05d}.npy"
         checksum = write_gone(STORAGE, self._build.folder, name, rows)
         writer.write(entry_batch({"gone": {"name": name, "rows": len(rows), **checksum.to_json()}}))

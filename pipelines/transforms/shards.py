@@ -18,8 +18,6 @@ from rag_core.mips.index import MipsIndex
 from rag_core.mips.shard import write_shard
 from rag_core.records import Reject, RejectReason
 
-_IDS_AT_ONCE = 1 << 20  # of an index that grows, compared with the new ones
-
 
 class BuildShards(Work):
     """Writes a shard for each run of vectors, with their passages.
@@ -46,12 +44,7 @@ class BuildShards(Work):
         batches = self._embeddings.read(STORAGE)
         new = pa.concat_arrays([batch.column("passage_id") for batch in batches])
         index = MipsIndex.open(STORAGE, self._build.folder, base)
-        held: set[str] = set()
-        for begin in range(0, index.rows, _IDS_AT_ONCE):
-            rows = np.arange(begin, min(begin + _IDS_AT_ONCE, index.rows))
-            ids = pa.array(index.passage_ids(np.setdiff1d(rows, index.gone, assume_unique=True)), pa.string())
-            held.update(ids.filter(pc.is_in(ids, value_set=new)).to_pylist())
-        return held
+        return set(index.passage_ids(np.setdiff1d(index.find_passages(new), index.gone)))
 
     def compute(self, unit: Unit, loaded: set[str], writer: UnitWriter) -> None:
         begin, end = unit.content["begin"], unit.content["end"]

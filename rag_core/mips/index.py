@@ -5,6 +5,7 @@ from typing import cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from rag_core.errors import UsageError
@@ -20,6 +21,8 @@ from rag_core.mips.search_result import SearchResult, merge_top_k
 from rag_core.mips.shard import ShardInfo
 from rag_core.mips.vectors import ShardVectors
 from rag_core.storage import Storage
+
+_IDS_AT_ONCE = 1 << 20  # compared with the ones that are looked for
 
 
 class MipsIndex:
@@ -167,6 +170,15 @@ class MipsIndex:
     def passage_ids(self, rows: np.ndarray) -> list[str]:
         """The `passage_id` of `rows` (int64 [n]), in that order."""
         return self._passages.ids(rows)
+
+    def find_passages(self, passage_ids: pa.Array) -> np.ndarray:
+        """The rows (int64, ascending) whose `passage_id` is among the given, those that are gone included."""
+        found = [np.empty(0, dtype=np.int64)]
+        for begin in range(0, self.rows, _IDS_AT_ONCE):
+            rows = np.arange(begin, min(begin + _IDS_AT_ONCE, self.rows))
+            here = pc.is_in(pa.array(self._passages.ids(rows), pa.string()), value_set=passage_ids)
+            found.append(rows[here.to_numpy(zero_copy_only=False)])
+        return np.concatenate(found)
 
     @property
     def gone(self) -> np.ndarray:

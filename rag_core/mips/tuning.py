@@ -26,23 +26,24 @@ class Sample:
       own_rows: int64 [B], the row of the index that each question is the vector of, not to be counted
         as found; −1 where it is of none.
       exact: the best documents of each, own rows left out.
-      exact_seconds: what the exact search took.
     """
 
     questions: np.ndarray
     own_rows: np.ndarray
     exact: SearchResult
-    exact_seconds: float
 
     @classmethod
     def take(
         cls, index: MipsIndex, questions: np.ndarray, own_rows: np.ndarray, n_docs: int, memory_bytes: int
     ) -> "Sample":
         """Searches exactly for the `n_docs` best documents of the questions."""
-        began = time.perf_counter()
         found = index.search(questions, n_docs + 1, memory_bytes=memory_bytes, exact=True)
-        seconds = time.perf_counter() - began
-        return cls(questions, own_rows, without_own(found, own_rows, n_docs), seconds)
+        return cls(questions, own_rows, without_own(found, own_rows, n_docs))
+
+    def part(self, where: slice) -> "Sample":
+        """Some of the questions."""
+        exact = SearchResult(self.exact.scores[where], self.exact.rows[where])
+        return Sample(self.questions[where], self.own_rows[where], exact)
 
     def search(self, index: MipsIndex, effort: Effort, n_docs: int, memory_bytes: int) -> SearchResult:
         """The approximate result, own rows left out."""
