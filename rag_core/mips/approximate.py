@@ -13,11 +13,12 @@ import numpy as np
 
 from rag_core.errors import UsageError
 from rag_core.mips.codes import ShardCodes
+from rag_core.mips.deletions import rows_within
 from rag_core.mips.factory import hnsw_graph, inverted_file
 from rag_core.mips.inverted_lists import is_list_major, search_lists
 from rag_core.mips.rescoring import score_pairs, screen
 from rag_core.mips.scores import checked_questions
-from rag_core.mips.search_result import IdsOf, SearchResult, no_result, rank
+from rag_core.mips.search_result import IdsOf, SearchResult, best_columns, no_result, rank
 from rag_core.mips.vectors import ShardVectors
 
 _SCREENED_SLACK = 4  # more than are asked for, since float32 products may be off by a rounding
@@ -142,7 +143,7 @@ def search_codes(
     if asked < width:  # a shard with fewer rows
         spare = ((0, 0), (0, width - asked))
         return np.pad(products, spare, constant_values=-np.inf), np.pad(rows, spare, constant_values=-1)
-    return _best(products, rows, width)
+    return best_columns(products, rows, width)
 
 
 def _propose(
@@ -158,13 +159,12 @@ def _propose(
     rows = np.empty((len(questions), 0), dtype=np.int64)
     for shard in codes:
         hidden = np.zeros(shard.info.rows, dtype=bool)
-        low, high = np.searchsorted(gone, [shard.first_row, shard.first_row + shard.info.rows])
-        hidden[gone[low:high] - shard.first_row] = True
+        hidden[rows_within(gone, shard.first_row, shard.info.rows)] = True
         found, found_rows = search_codes(shard.load(keep=keep), questions, width, effort, hidden)
         found_rows = np.where(found_rows < 0, -1, found_rows + shard.first_row)
         products = np.concatenate([products, found], axis=1)
         rows = np.concatenate([rows, found_rows], axis=1)
-        products, rows = _best(products, rows, width)
+        products, rows = best_columns(products, rows, width)
     return rows
 
 
@@ -182,14 +182,6 @@ def _decide(
     scores = np.full(rows.shape, -np.inf, dtype=np.float32)
     scores[numbers, places] = score_pairs(vectors, questions, numbers, rows[numbers, places])
     return rank(scores, rows, n_docs, ids_of)
-
-
-def _best(products: np.ndarray, rows: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `width` columns with the largest products of each row, in no order."""
-    if products.shape[1] <= width:
-        return products, rows
-    kept = np.argpartition(products, -width, axis=1)[:, -width:]
-    return np.take_along_axis(products, kept, axis=1), np.take_along_axis(rows, kept, axis=1)
 
 
 def _transformed(index: faiss.Index, questions: np.ndarray) -> np.ndarray:

@@ -8,6 +8,14 @@ from rag_core.errors import UsageError
 from rag_core.mips.checksums import ChecksumWriter, FileChecksum, proved_local_path
 from rag_core.storage import Storage, join
 
+NO_ROWS = np.empty(0, dtype=np.int64)
+
+
+def rows_within(rows: np.ndarray, first_row: int, count: int) -> np.ndarray:
+    """Those of `rows` (int64, ascending) that lie in [first_row, first_row + count), counted from there."""
+    low, high = np.searchsorted(rows, [first_row, first_row + count])
+    return rows[low:high] - first_row
+
 
 def write_gone(storage: Storage, folder: str, name: str, rows: np.ndarray) -> FileChecksum:
     """Writes row numbers (int64, ascending) to a NumPy file of the index's folder."""
@@ -25,7 +33,7 @@ def read_gone(storage: Storage, folder: str, index: Mapping) -> np.ndarray:
     """
     entry = index.get("gone")
     if entry is None:
-        return np.empty(0, dtype=np.int64)
+        return NO_ROWS
     where = f"{folder}: manifest.json: gone"
     expected = FileChecksum.from_json(entry, where)
     name = entry.get("name")

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from rag_core.errors import UsageError
+from rag_core.mips.deletions import NO_ROWS, rows_within
 from rag_core.mips.products import (
     PRODUCT_BYTES,
     TAKEN_BYTES,
@@ -42,7 +43,6 @@ _UNSETTLED_AT_ONCE = 16
 _SURVIVOR_BYTES = 256
 
 CPU = torch.device("cpu")
-NO_ROWS = np.empty(0, dtype=np.int64)
 
 
 def exact_search(
@@ -137,13 +137,7 @@ def _plan(memory_bytes: int, questions: int, dimension: int, width: int) -> _Pla
 
 
 def _live_rows(shards: Sequence[ShardVectors], gone: np.ndarray) -> int:
-    return sum(shard.rows - _within(gone, shard.first_row, shard.rows).size for shard in shards)
-
-
-def _within(rows: np.ndarray, first_row: int, count: int) -> np.ndarray:
-    """Those of `rows` (int64, ascending) that lie in [first_row, first_row + count), counted from there."""
-    low, high = np.searchsorted(rows, [first_row, first_row + count])
-    return rows[low:high] - first_row
+    return sum(shard.rows - rows_within(gone, shard.first_row, shard.rows).size for shard in shards)
 
 
 class _Search:
@@ -208,7 +202,7 @@ class _Search:
             products = DeviceProducts(asked, plan.tile_questions, self._device, plan.pairs)
         for shard in self._shards:
             for first_row, block in shard.blocks_on(self._device, rows):
-                products.add(first_row, block, _within(self._gone, first_row, len(block)))
+                products.add(first_row, block, rows_within(self._gone, first_row, len(block)))
         return products.best()
 
     def _settle(self, unsettled: np.ndarray, result: SearchResult) -> None:
@@ -220,7 +214,7 @@ class _Search:
             with np.errstate(over="ignore", invalid="ignore"):
                 products = questions @ block.T
             here = np.ones(len(block), dtype=bool)
-            here[_within(self._gone, first_row, len(block))] = False
+            here[rows_within(self._gone, first_row, len(block))] = False
             for place, question in enumerate(unsettled):
                 passed = first_row + np.flatnonzero(here & ~(products[place] < floors[place]))  # NaN passes
                 if not len(passed):

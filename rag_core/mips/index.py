@@ -12,8 +12,8 @@ from rag_core.errors import UsageError
 from rag_core.mips.approximate import Effort, approximate_search
 from rag_core.mips.checksums import FileChecksum
 from rag_core.mips.codes import ShardCodes
-from rag_core.mips.deletions import read_gone
-from rag_core.mips.exact import CPU, NO_ROWS, exact_search
+from rag_core.mips.deletions import NO_ROWS, read_gone
+from rag_core.mips.exact import CPU, exact_search
 from rag_core.mips.factory import EXACT
 from rag_core.mips.passage_store import PassageStore
 from rag_core.mips.rescoring import by_shard

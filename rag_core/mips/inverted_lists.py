@@ -10,6 +10,8 @@ from typing import Any
 import faiss
 import numpy as np
 
+from rag_core.mips.search_result import best_columns
+
 # Below this many products of a list on average, the steps around a product cost more than it saves.
 _WORTHWHILE_PRODUCTS = 65_536
 
@@ -54,9 +56,7 @@ def search_lists(
         found[:, gone[found_rows]] = -np.inf
         found = np.concatenate([products[asking], found], axis=1)
         both = np.concatenate([rows[asking], np.broadcast_to(found_rows, (len(asking), size))], axis=1)
-        kept = np.argpartition(found, -width, axis=1)[:, -width:]
-        products[asking] = np.take_along_axis(found, kept, axis=1)
-        rows[asking] = np.take_along_axis(both, kept, axis=1)
+        products[asking], rows[asking] = best_columns(found, both, width)
     rows[np.isneginf(products)] = -1
     return products, rows
 

@@ -23,6 +23,14 @@ class SearchResult:
     rows: np.ndarray
 
 
+def best_columns(products: np.ndarray, rows: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `width` columns with the largest products of each row, in no order."""
+    if products.shape[1] <= width:
+        return products, rows
+    kept = np.argpartition(products, -width, axis=1)[:, -width:]
+    return np.take_along_axis(products, kept, axis=1), np.take_along_axis(rows, kept, axis=1)
+
+
 def no_result(questions: int) -> SearchResult:
     """Nothing, for so many questions: scores and rows [B, 0]."""
     return SearchResult(np.empty((questions, 0), dtype=np.float32), np.empty((questions, 0), dtype=np.int64))

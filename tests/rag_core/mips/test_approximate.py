@@ -11,7 +11,7 @@ from rag_core.errors import UsageError
 from rag_core.mips import approximate
 from rag_core.mips.approximate import Effort, search_codes
 from rag_core.mips.codes import add_codes, train
-from rag_core.mips.exact import NO_ROWS
+from rag_core.mips.deletions import NO_ROWS
 from rag_core.mips.factory import Factory
 from rag_core.mips.index import MipsIndex
 from rag_core.storage import LocalStorage
