@@ -1,9 +1,8 @@
 """Batches of rows of like length, by a token budget: hardly any padding, rows back in their order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
-import torch
 
 from rag_core.errors import UsageError
 
@@ -26,14 +25,3 @@ def token_budget_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.
         end = start + max(1, batch_tokens // longest)
         yield order[start:end]
         start = end
-
-
-def pad_rows(rows: Sequence[np.ndarray], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and attention mask (int64, [rows, longest]), padded on the right."""
-    longest = max(1, *(len(row) for row in rows))
-    ids = np.full((len(rows), longest), pad_id, dtype=np.int64)
-    mask = np.zeros((len(rows), longest), dtype=np.int64)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = row
-        mask[number, : len(row)] = 1
-    return torch.from_numpy(ids), torch.from_numpy(mask)

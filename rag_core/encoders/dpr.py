@@ -7,10 +7,10 @@ projection. Nothing is normalised: scores are inner products.
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import DPRConfig, DPRContextEncoder, DPRQuestionEncoder, RagConfig
-from transformers.models.dpr.modeling_dpr import DPRContextEncoderOutput, DPRQuestionEncoderOutput
 
+from rag_core.encoders.packed_bert import PackedBert
+from rag_core.encoders.pooling import Pooling
 from rag_core.encoders.pretrained import (
     LoadSettings,
     from_pretrained,
@@ -18,6 +18,7 @@ from rag_core.encoders.pretrained import (
     load_tokenizer,
     usable_tokens,
 )
+from rag_core.encoders.tokenization import tokenizing
 from rag_core.encoders.tower import Tower
 from rag_core.errors import UsageError
 
@@ -65,18 +66,14 @@ def load_rag_question_tower(folder: Path, settings: LoadSettings) -> Tower:
 
 def _tower(model: Any, tokenizer: Any, settings: LoadSettings) -> Tower:
     config = model.config
-    return Tower(
-        model=model,
-        tokenizer=tokenizer,
-        pool=_first_token_vector,
-        dimension=config.projection_dim or config.hidden_size,
-        max_tokens=usable_tokens(
-            settings.max_tokens, tokenizer.model_max_length, config.max_position_embeddings
-        ),
+    encoder = model.ctx_encoder if isinstance(model, DPRContextEncoder) else model.question_encoder
+    max_tokens = usable_tokens(
+        settings.max_tokens, tokenizer.model_max_length, config.max_position_embeddings
     )
-
-
-def _first_token_vector(
-    output: DPRContextEncoderOutput | DPRQuestionEncoderOutput, mask: torch.Tensor
-) -> torch.Tensor:
-    return output.pooler_output.float()
+    return Tower(
+        tokenize=tokenizing(tokenizer, max_tokens),
+        model=PackedBert(encoder.bert_model, Pooling.FIRST_TOKEN),
+        layers=[encoder.encode_proj.float()] if config.projection_dim else [],
+        dimension=config.projection_dim or config.hidden_size,
+        max_tokens=max_tokens,
+    )

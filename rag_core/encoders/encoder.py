@@ -28,7 +28,7 @@ class EncoderKind(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class TextEncoder:
-    """What both encoders share. One call runs at a time, from however many threads it is called.
+    """What both encoders share. The model computes one call at a time, from however many threads it is called.
 
     Attributes:
       kind: what the model folder holds.
@@ -63,6 +63,11 @@ class TextEncoder:
         """Of the weights and the arithmetic: `float32`, `bfloat16` or `float16`. Vectors are float32."""
         return str(self.tower.model.dtype).removeprefix("torch.")
 
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether a text's vector has the same bits whatever it is encoded with (shown on the CPU)."""
+        return self.tower.model.batch_invariant
+
     def describe(self) -> dict[str, str | int | None]:
         """What determines the vectors, for manifests and fingerprints (no path, no device)."""
         return {
@@ -78,8 +83,9 @@ class TextEncoder:
     def _encode(
         self, first: Sequence[str], second: Sequence[str] | None, batch_tokens: int, on_rows: OnRows | None
     ) -> np.ndarray:
+        rows = self.tower.tokenize(first, second)  # by as many threads as call; the model by one at a time
         with self._lock:
-            return self.tower.encode(first, second, batch_tokens=batch_tokens, on_rows=on_rows)
+            return self.tower.encode(rows, batch_tokens=batch_tokens, on_rows=on_rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,6 @@ folder's maximum length, lower-casing and prompts are honoured. What is not list
 module left out would silently give other vectors.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,10 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as NormalizerSequence
 from torch.nn import functional
 from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, PreTrainedTokenizerBase
-from transformers.modeling_outputs import BaseModelOutput
 
+from rag_core.encoders.packed_bert import PackedBert, is_packable
+from rag_core.encoders.padded_model import PaddedModel
+from rag_core.encoders.pooling import Pooling
 from rag_core.encoders.pretrained import (
     LoadSettings,
     from_pretrained,
@@ -26,7 +27,8 @@ from rag_core.encoders.pretrained import (
     read_json,
     usable_tokens,
 )
-from rag_core.encoders.tower import Tower
+from rag_core.encoders.tokenization import tokenizing
+from rag_core.encoders.tower import Layer, Tower
 from rag_core.errors import UsageError
 from rag_core.model_files import use_safetensors
 
@@ -37,15 +39,12 @@ _OWN_TYPES = "sentence_transformers."
 _PASSAGE_PROMPTS = ("document", "passage", "corpus")  # in this order, as its encode_document does
 _POOLING_FLAGS = {"cls": "cls_token", "mean": "mean_tokens"}  # pooling_mode_… of folders before version 6
 _ENCODER_DECODERS = ("t5", "mt5", "umt5")  # of which the encoder alone is used
-_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+_ACTIVATIONS: dict[str, Layer] = {
     "Identity": lambda vectors: vectors,
     "Tanh": torch.tanh,
     "ReLU": torch.relu,
     "GELU": functional.gelu,
 }
-
-Layer = Callable[[torch.Tensor], torch.Tensor]
-"""After pooling: float32 [rows, D] to float32 [rows, D']."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +68,9 @@ def load(folder: Path, settings: LoadSettings) -> SentenceTransformer:
     Raises:
       UsageError: a module, pooling or option that would not be honoured; damaged or missing files.
     """
-    transformer, pooling, *others = _read_modules(folder)
+    transformer, pooling_module, *others = _read_modules(folder)
     question_prompt, passage_prompt = _read_prompts(folder)
-    pooling_mode = _read_pooling_mode(pooling.folder, has_prompt=bool(question_prompt or passage_prompt))
+    pooling = _read_pooling(pooling_module.folder, has_prompt=bool(question_prompt or passage_prompt))
     options = _read_transformer_options(transformer.folder)
 
     config = from_pretrained(AutoConfig, transformer.folder)
@@ -94,37 +93,18 @@ def load(folder: Path, settings: LoadSettings) -> SentenceTransformer:
             dense = _load_dense(module.folder, dimension, settings)
             layers.append(dense)
             dimension = dense.weight.shape[0]
-    tower = Tower(
-        model=model,
-        tokenizer=tokenizer,
-        pool=_Pool(pooling_mode, layers),
-        dimension=dimension,
-        max_tokens=usable_tokens(
-            settings.max_tokens,
-            options.get("max_seq_length") or tokenizer.model_max_length,
-            getattr(config, "max_position_embeddings", None),
-        ),
+    max_tokens = usable_tokens(
+        settings.max_tokens,
+        options.get("max_seq_length") or tokenizer.model_max_length,
+        getattr(config, "max_position_embeddings", None),
     )
+    pooled = (
+        PackedBert(model, pooling)
+        if is_packable(model)
+        else PaddedModel(model, tokenizer.pad_token_id or 0, pooling)
+    )
+    tower = Tower(tokenizing(tokenizer, max_tokens), pooled, layers, dimension, max_tokens)
     return SentenceTransformer(tower, question_prompt, passage_prompt)
-
-
-@dataclass(frozen=True)
-class _Pool:
-    """Token states to vectors, in float32 whatever the model's dtype."""
-
-    mode: str
-    layers: Sequence[Layer]
-
-    def __call__(self, output: BaseModelOutput, mask: torch.Tensor) -> torch.Tensor:
-        states = output["last_hidden_state"].float()  # [rows, tokens, hidden]
-        if self.mode == "cls":
-            vectors = states[:, 0]
-        else:
-            weights = mask.unsqueeze(-1).float()
-            vectors = (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)
-        for layer in self.layers:
-            vectors = layer(vectors)
-        return vectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +135,7 @@ def _read_modules(folder: Path) -> list[_Module]:
     return modules
 
 
-def _read_pooling_mode(folder: Path, has_prompt: bool) -> str:
+def _read_pooling(folder: Path, has_prompt: bool) -> Pooling:
     path = folder / "config.json"
     config = read_json(path)
     modes = config.get("pooling_mode")
@@ -176,7 +156,7 @@ def _read_pooling_mode(folder: Path, has_prompt: bool) -> str:
         raise UsageError(
             f"{path}: include_prompt is false, pooling without the prompt's tokens is not supported"
         )
-    return modes[0]
+    return Pooling(modes[0])
 
 
 def _read_prompts(folder: Path) -> tuple[str, str]:

@@ -2,14 +2,38 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rag_core.encoders.batching import pad_rows, token_budget_batches
-from rag_core.encoders.tokenization import tokenize
+from rag_core.encoders.batching import token_budget_batches
+from rag_core.encoders.tokenization import Tokenize
+
+Layer = Callable[[torch.Tensor], torch.Tensor]
+"""After pooling: float32 [rows, D] to float32 [rows, D']."""
+
+
+class PooledModel(Protocol):
+    """A transformer and its pooling: token ids, int64 [L] a row, to float32 [rows, hidden] on its device.
+
+    No token types are given, that is zeros: DPR trained and encoded with zeros for title and text alike,
+    and transformers' RAG example does the same. Other encoders get single sequences, zeros anyway.
+    """
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights and arithmetic; pooling is in float32."""
+        ...
+
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether a text's vector has the same bits whatever it is batched with."""
+        ...
+
+    def __call__(self, rows: Sequence[np.ndarray]) -> torch.Tensor:
+        """The pooled vectors; called in inference mode."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,38 +41,41 @@ class Tower:
     """Texts in, float32 vectors out.
 
     Attributes:
+      tokenize: texts, or pairs of them, to token ids.
       model: in evaluation mode, on its device.
-      pool: the model's output and the attention mask (int64 [rows, tokens]) to float32 [rows, dimension].
+      layers: applied to the pooled vectors, in turn.
       dimension: D.
       max_tokens: special tokens included.
     """
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    pool: Callable[[Any, torch.Tensor], torch.Tensor]
+    tokenize: Tokenize
+    model: PooledModel
+    layers: Sequence[Layer]
     dimension: int
     max_tokens: int
 
     def encode(
         self,
-        first: Sequence[str],
-        second: Sequence[str] | None,
+        rows: Sequence[np.ndarray],
         *,
         batch_tokens: int,
         on_rows: Callable[[int], object] | None = None,
     ) -> np.ndarray:
-        """Vectors of the texts, or of the pairs (first, second): float32 [N, D], in the order given."""
-        rows = tokenize(self.tokenizer, first, second, max_tokens=self.max_tokens)
-        vectors = np.empty((len(rows), self.dimension), dtype=np.float32)
+        """Vectors of token ids as `tokenize` gives them: float32 [N, D], in the order given."""
         lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
+        order, done = [], []
         for batch in token_budget_batches(lengths, batch_tokens):
-            vectors[batch] = self._encode_batch([rows[row] for row in batch]).numpy()
+            order.append(batch)
+            done.append(self._encode_batch([rows[row] for row in batch]))
             if on_rows is not None:
                 on_rows(len(batch))
+        vectors = np.empty((len(rows), self.dimension), dtype=np.float32)
+        if done:  # fetched at the end: a GPU computes on while the next batch is laid out
+            vectors[np.concatenate(order)] = torch.cat(done).cpu().numpy()
         return vectors
 
     def _encode_batch(self, rows: Sequence[np.ndarray]) -> torch.Tensor:
-        """Vectors on the CPU; where the device's memory does not hold the batch, by halves."""
+        """Vectors on the device; where its memory does not hold the batch, by halves."""
         try:
             return self._forward(rows)
         except torch.OutOfMemoryError:
@@ -60,9 +87,7 @@ class Tower:
 
     @torch.inference_mode()
     def _forward(self, rows: Sequence[np.ndarray]) -> torch.Tensor:
-        ids, mask = pad_rows(rows, self.tokenizer.pad_token_id or 0)
-        ids, mask = ids.to(self.model.device), mask.to(self.model.device)
-        # No token_type_ids, that is zeros: DPR trained and encoded with zeros for title and text alike, and
-        # transformers' RAG example does the same. Other encoders are given single sequences, zeros anyway.
-        output = self.model(input_ids=ids, attention_mask=mask)
-        return self.pool(output, mask).cpu()
+        vectors = self.model(rows)
+        for layer in self.layers:
+            vectors = layer(vectors)
+        return vectors

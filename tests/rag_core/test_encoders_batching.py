@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rag_core.encoders.batching import pad_rows, token_budget_batches
+from rag_core.encoders.batching import token_budget_batches
 from rag_core.errors import UsageError
 
 
@@ -36,9 +35,3 @@ def test_no_rows_make_no_batches() -> None:
 def test_a_budget_of_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="--batch_tokens 0: expected at least 1"):
         list(token_budget_batches(np.array([1]), batch_tokens=0))
-
-
-def test_rows_are_padded_on_the_right() -> None:
-    ids, mask = pad_rows([np.array([5, 6]), np.array([7]), np.array([], dtype=np.int64)], pad_id=9)
-    assert torch.equal(ids, torch.tensor([[5, 6], [7, 9], [9, 9]]))
-    assert torch.equal(mask, torch.tensor([[1, 1], [1, 0], [0, 0]]))

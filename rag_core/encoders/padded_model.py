@@ -1,0 +1,45 @@
+"""Any transformer of the library, its batches padded to their longest row."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from rag_core.encoders.pooling import Pooling
+
+
+class PaddedModel:
+    """What `PackedBert` is for BERT, for every other architecture; see `tower.PooledModel`."""
+
+    batch_invariant = False  # what rounding does depends on the padding
+
+    def __init__(self, model: PreTrainedModel, pad_id: int, pooling: Pooling):
+        self._model = model
+        self._pad_id = pad_id
+        self._pooling = pooling
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights and arithmetic."""
+        return self._model.dtype
+
+    def __call__(self, rows: Sequence[np.ndarray]) -> torch.Tensor:
+        """Pooled vectors, float32 [rows, hidden] on the device, of token ids."""
+        ids, mask = (tensor.to(self._model.device) for tensor in pad_rows(rows, self._pad_id))
+        states = self._model(input_ids=ids, attention_mask=mask)["last_hidden_state"].float()
+        if self._pooling is Pooling.FIRST_TOKEN:
+            return states[:, 0]
+        weights = mask.unsqueeze(-1).float()
+        return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)
+
+
+def pad_rows(rows: Sequence[np.ndarray], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask (int64, [rows, longest]), padded on the right."""
+    longest = max(1, *(len(row) for row in rows))
+    ids = np.full((len(rows), longest), pad_id, dtype=np.int64)
+    mask = np.zeros((len(rows), longest), dtype=np.int64)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+        mask[number, : len(row)] = 1
+    return torch.from_numpy(ids), torch.from_numpy(mask)
