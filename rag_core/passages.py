@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Literal
 
 from rag_core.records import Document, Passage
 
-_WORD = re.compile(r"\S+")
+# a few thousand characters, and on to the end of the word they end in
+_PIECE = re.compile(r".{1,4096}+\S*+", re.DOTALL)
 
 
 def split_document(
@@ -31,19 +32,23 @@ def split_document(
         split did; a document shorter than one passage is repeated until the passage is full.
     """
     if passage_words == 0:
-        if min_words <= 1 or sum(1 for _ in islice(_WORD.finditer(document.text), min_words)) == min_words:
+        if min_words <= 1 or sum(1 for _ in islice(_words(document.text), min_words)) == min_words:
             yield _passage(document, 0, document.text)
         return
-    words = (match[0] for match in _WORD.finditer(document.text))
+    words = _words(document.text)
     number = 0
     while passage := list(islice(words, passage_words)):
         if len(passage) >= min_words:
             if last_passage == "wrap":
                 while len(passage) < passage_words:
-                    start = (match[0] for match in _WORD.finditer(document.text))
-                    passage.extend(islice(start, passage_words - len(passage)))
+                    passage.extend(islice(_words(document.text), passage_words - len(passage)))
             yield _passage(document, number, " ".join(passage))
         number += 1
+
+
+def _words(text: str) -> Iterator[str]:
+    """The words one after the other, split a piece at a time: no Python runs between two words."""
+    return chain.from_iterable(match[0].split() for match in _PIECE.finditer(text))
 
 
 def _passage(document: Document, number: int, text: str) -> Passage:

@@ -9,6 +9,8 @@ from rag_core.passages import split_document
 from rag_core.records import Document
 
 WORDS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4), max_size=40)
+# a text is split a piece of this many characters at a time
+PIECE = 4096
 
 
 def document(text: str) -> Document:
@@ -24,6 +26,15 @@ def test_passages_partition_the_words(pieces, passage_words):
     expected = [" ".join(words[i : i + passage_words]) for i in range(0, len(words), passage_words)]
     assert [passage.text for passage in passages] == expected
     assert [passage.passage_id for passage in passages] == [f"d#{n}" for n in range(len(expected))]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.tuples(st.sampled_from([1, 3, PIECE - 1, PIECE, PIECE + 1]),
+                          st.sampled_from([1, 2, PIECE])), max_size=6))  # fmt: skip
+def test_no_word_is_lost_or_cut_where_long_texts_are_split(lengths):
+    text = "".join("x" * word + " " * space for word, space in lengths)
+    passages = split_document(document(text), passage_words=1)
+    assert [passage.text for passage in passages] == text.split()
 
 
 @settings(deadline=None, max_examples=200)
