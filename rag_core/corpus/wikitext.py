@@ -47,14 +47,14 @@ _OPENED_BY = {"]": "[", "}": "{"}
 _UNPAIRED_TAGS = frozenset({"br", "hr", "wbr", "p", "li", "dt", "dd", "td", "th", "tr", "nowiki", "section"})
 
 _STYLE = re.compile(r"'{2,5}")
-_MAGIC_WORD = re.compile(r"(?<![^\W_])__[^\W\d_]+__(?![^\W_])")
+# begins with a literal, which is found many times faster than a place where a condition holds
+_MAGIC_WORD = re.compile(r"__(?<![^\W_]__)[^\W\d_]+__(?![^\W_])")
 _LEFT_OVER = re.compile(r"</?[a-zA-Z][^<>\n]*>|\{\{+|\}\}+|\[\[+|\]\]+")
 _LEFT_OVER_LINE = re.compile(r"\{\||\|")  # of a table that is not closed
 _INTERLANGUAGE = re.compile(r"(?:[a-z]{2,3}(?:-[a-z]+)*|simple)\s*:")
-_EMPTY_BRACKETS = re.compile(r"(?<!\s)\s*+\([\s,;:]*+\)")  # what templates leave behind
+_EMPTY_BRACKETS = re.compile(r"\([\s,;:]*+\)")  # what templates leave behind
 _BRACKET_COMMA = re.compile(r"\((?=\s*[,;])[\s,;]*+")
 _WORD = re.compile(r"\w")
-_SPACES = re.compile(r"[^\S\n]+")
 _HEADING_MARK = "\x01"  # once a level at the start of a heading's line; XML cannot hold this character
 
 _BLOCK_TAGS = frozenset(
@@ -196,9 +196,10 @@ def _character(entity: nodes.HTMLEntity) -> str:
 
 def _lines(text: str) -> Iterator[str]:
     text = _MAGIC_WORD.sub("", _STYLE.sub("", text))
-    text = _BRACKET_COMMA.sub("(", _EMPTY_BRACKETS.sub("", text))
+    *before_brackets, rest = _EMPTY_BRACKETS.split(text)
+    text = _BRACKET_COMMA.sub("(", "".join(map(str.rstrip, before_brackets)) + rest)
     for line in text.split("\n"):
-        line = _SPACES.sub(" ", line).strip()
+        line = " ".join(line.split())
         if _WORD.search(line) and not _LEFT_OVER_LINE.match(line):
             yield line
 
