@@ -1,5 +1,6 @@
 """`rag-beam encode`: passages to vectors, with the passage encoder."""
 
+import dataclasses
 from typing import Literal
 
 from pipelines.dataset.reader import open_dataset
@@ -9,6 +10,7 @@ from pipelines.launch import Stage, Task
 from pipelines.options import ModelSettings, option
 from pipelines.transforms.embeddings import EncodePassages
 from pipelines.transforms.models import PassageEncoderLoader, default_batch_tokens, threads_per_worker
+from pipelines.transforms.reuse import open_earlier
 from pipelines.transforms.units import MakeDataset
 from rag_core.storage import file_name
 from schemas.embeddings import embeddings_schema
@@ -34,6 +36,11 @@ class EncodeSettings(ModelSettings):
         changes_result=False,
         ge=1,
     )
+    reuse: str | None = option(
+        "embeddings of an earlier run: vectors of passages whose title and text are unchanged are taken from it",
+        None,
+        path="data",
+    )
     unit_rows: int = option("passages of a unit: what is computed and resumed as a whole", 2_000, ge=1)
 
 
@@ -49,7 +56,14 @@ def prepare(settings: EncodeSettings, workers: int) -> list[Task]:
         allow_pickle=settings.allow_pickle,
         num_threads=threads_per_worker(settings.num_threads, workers),
     )
-    encoder = loader.load().describe()
+    passage_encoder = loader.load()
+    encoder = passage_encoder.describe()
+    earlier = open_earlier(settings.reuse, encoder, settings.vector_dtype) if settings.reuse else None
+    if earlier is not None and not passage_encoder.batch_invariant:
+        print(
+            "encode: this encoder's vectors depend in their last bits on what they were encoded with; those "
+            f"taken from {settings.reuse} may differ from fresh ones there"
+        )
     names = [file_name(part.path) for part in passages.parts]
     target = Target(
         folder=settings.output,
@@ -61,7 +75,8 @@ def prepare(settings: EncodeSettings, workers: int) -> list[Task]:
         max_rejects=settings.max_rejects,
         schema=embeddings_schema(encoder["dimension"], settings.vector_dtype),
         part_names=tuple(names) if len(set(names)) == len(names) else (),
-        details={"encoder": encoder | {"model": settings.encoder}},
+        details={"encoder": encoder | {"model": settings.encoder}}
+        | ({"reused": dataclasses.asdict(earlier.as_input())} if earlier else {}),
     )
     work = EncodePassages(
         passages,
@@ -69,6 +84,7 @@ def prepare(settings: EncodeSettings, workers: int) -> list[Task]:
         unit_rows=settings.unit_rows,
         batch_tokens=settings.batch_tokens or default_batch_tokens(settings.device),
         vector_dtype=settings.vector_dtype,
+        earlier=earlier,
     )
     return [Task(target, MakeDataset(target, work))]
 

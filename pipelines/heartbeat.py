@@ -45,7 +45,7 @@ class Heartbeat:
             pause = _SECONDS_BETWEEN_NOTES
             read = self._writer.counts.read
             if is_local(self._folder):
-                _note(self._folder, self._unit.label, read)
+                _note(self._folder, self._unit, read)
             elif time.monotonic() - logged > _SECONDS_BETWEEN_LOG_LINES:
                 logged = time.monotonic()
                 _LOGGER.info("%s: %d records read", self._unit.label, read)
@@ -61,10 +61,11 @@ class Heartbeat:
 
     @staticmethod
     def finished(target: Target, unit: Unit) -> None:
-        """Tells that this process is between units."""
+        """Takes the unit's note away: it is committed."""
         folder = progress_folder(target)
         if is_local(folder):
-            _note(folder, "", 0)
+            with contextlib.suppress(OSError):
+                os.remove(os.path.join(folder, _note_name(unit)))
 
 
 def progress_folder(target: Target) -> str:
@@ -73,7 +74,7 @@ def progress_folder(target: Target) -> str:
 
 
 def read_notes(folder: str) -> Iterable[dict]:
-    """The newest note of each worker process of this machine: `pid`, `unit` and records `read` of it."""
+    """The newest note of each unit at work on this machine: its worker's `pid`, `unit`, records `read` of it."""
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(folder):
             if name.startswith("."):
@@ -82,12 +83,16 @@ def read_notes(folder: str) -> Iterable[dict]:
                 yield json.load(file)
 
 
-def _note(folder: str, unit: str, read: int) -> None:
+def _note_name(unit: Unit) -> str:
+    return f"{os.getpid()}-{unit.source}-{unit.number}.json"
+
+
+def _note(folder: str, unit: Unit, read: int) -> None:
     """Notes may be lost: they are not flushed to disk as results are, and failing to write one is no failure."""
-    name = f"{os.getpid()}.json"
+    name = _note_name(unit)
     with contextlib.suppress(OSError):
         os.makedirs(folder, exist_ok=True)
         temporary = os.path.join(folder, f".{name}")
         with open(temporary, "w") as file:
-            json.dump({"pid": os.getpid(), "unit": unit, "read": read}, file)
+            json.dump({"pid": os.getpid(), "unit": unit.label, "read": read}, file)
         os.replace(temporary, os.path.join(folder, name))

@@ -34,7 +34,7 @@ def run_with_workers(run: Callable[[FnApiRunner], None], targets: Iterable[Targe
     Raises:
       WorkerDied: a worker ended with an error or was killed; the message names its unit.
     """
-    with tempfile.TemporaryDirectory(prefix="rag-beam-") as folder:
+    with tempfile.TemporaryDirectory(prefix="rag-beam-", ignore_cleanup_errors=True) as folder:
         workers = _Workers(Path(folder))
         outcome: list[Exception | None] = []
         thread = threading.Thread(target=_keep_outcome, args=(run, workers.runner(), outcome), daemon=True)
@@ -106,7 +106,7 @@ def _read(path: Path) -> str:
 
 def _message(status: int, targets: Iterable[Target]) -> str:
     notes = [note for target in targets for note in read_notes(progress_folder(target))]
-    units = [note["unit"] for note in notes if note["unit"] and not _is_alive(note["pid"])]
+    units = [note["unit"] for note in notes if not _is_alive(note["pid"])]
     how = f"was killed by signal {status - 128}" if status > 128 else f"ended with status {status}"
     reason = " (the system kills what takes too much memory)" if status == 128 + signal.SIGKILL else ""
     where = f" while it computed {units[0]}" if units else ""

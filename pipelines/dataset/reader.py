@@ -33,17 +33,25 @@ class Part:
     sha256: str
 
     def read(
-        self, storage: Storage, table: str, *, begin: int = 0, end: int | None = None, batch_rows: int = 1_000
+        self,
+        storage: Storage,
+        table: str,
+        *,
+        begin: int = 0,
+        end: int | None = None,
+        batch_rows: int = 1_000,
+        columns: tuple[str, ...] | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Streams rows [begin, end), the file's checksum proved first (once a process).
+        """Streams rows [begin, end) of `columns` (all), the file's checksum proved first (once a process).
 
         Raises:
           UsageError: the file is missing, damaged or another than the manifest lists.
         """
         _prove(storage, self)
-        yield from read_batches(
-            storage, self.path, TABLES[table], begin=begin, end=end, batch_rows=batch_rows
-        )
+        schema = TABLES[table]
+        if columns is not None:
+            schema = pa.schema([schema.field(name) for name in columns])
+        yield from read_batches(storage, self.path, schema, begin=begin, end=end, batch_rows=batch_rows)
 
 
 @dataclass(frozen=True)
@@ -68,15 +76,23 @@ class Dataset:
         return sum(part.rows for part in self.parts)
 
     def read(
-        self, storage: Storage, *, begin: int = 0, end: int | None = None, batch_rows: int = 1_000
+        self,
+        storage: Storage,
+        *,
+        begin: int = 0,
+        end: int | None = None,
+        batch_rows: int = 1_000,
+        columns: tuple[str, ...] | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Streams rows [begin, end) counted over all parts; no batch spans two parts."""
+        """Streams rows [begin, end) of `columns` (all), counted over all parts; no batch spans two parts."""
         first = 0
         end = self.rows if end is None else end
         for part in self.parts:
             low, high = max(begin - first, 0), min(end - first, part.rows)
             if low < high:
-                yield from part.read(storage, self.table, begin=low, end=high, batch_rows=batch_rows)
+                yield from part.read(
+                    storage, self.table, begin=low, end=high, batch_rows=batch_rows, columns=columns
+                )
             first += part.rows
 
     def row_ranges(self, unit_rows: int) -> Iterator[tuple[int, int, int, int]]:

@@ -12,10 +12,10 @@ from pipelines.dataset.unit import Unit, UnitWriter
 from pipelines.filesystems import STORAGE
 from pipelines.transforms.models import QuestionEncoderLoader
 from pipelines.transforms.units import Work
-from pipelines.transforms.vectors import vector_column
+from pipelines.transforms.vectors import keep_finite, vector_column
 from rag_core.encoders import QuestionEncoder
 from rag_core.questions import QuestionSource, read_question_source
-from rag_core.records import Question, Reject, RejectReason
+from rag_core.records import Question
 from schemas import TABLES
 from schemas.question_vectors import question_vectors_schema
 
@@ -74,21 +74,16 @@ class EncodeQuestions(Work):
         ):
             texts = batch.column("question").to_pylist()
             vectors = loaded.encode(texts, batch_tokens=self._batch_tokens, on_rows=writer.read)
-            finite = np.isfinite(vectors).all(axis=1)
-            for row in np.flatnonzero(~finite):
-                question_id = batch.column("question_id")[int(row)].as_py()
-                writer.reject(
-                    Reject(
-                        source=part.path,
-                        position=begin + int(row),
-                        reason=RejectReason.NOT_FINITE,
-                        message=f"the encoder's vector of question {question_id!r} holds NaN or infinity; look at "
-                        "its text, or try --dtype float32",
-                        record_id=question_id,
-                        excerpt=texts[row],
-                    )
-                )
-            writer.accept(int(finite.sum()))
+            finite = keep_finite(
+                vectors,
+                writer,
+                name="question",
+                ids=batch.column("question_id").to_pylist(),
+                texts=texts,
+                source=part.path,
+                begin=begin,
+                remedy="--dtype float32",
+            )
             writer.write(_with_vectors(batch, vectors).filter(pa.array(finite)))
             begin += batch.num_rows
 

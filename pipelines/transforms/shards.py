@@ -41,7 +41,7 @@ class BuildShards(Work):
         base = self._build.base
         if base is None:
             return set()
-        batches = self._embeddings.read(STORAGE)
+        batches = self._embeddings.read(STORAGE, columns=("passage_id",))
         new = pa.concat_arrays([batch.column("passage_id") for batch in batches])
         index = MipsIndex.open(STORAGE, self._build.folder, base)
         return set(index.passage_ids(np.setdiff1d(index.find_passages(new), index.gone)))
@@ -70,7 +70,7 @@ class BuildShards(Work):
         """How many of the vectors [begin, end) are of passages that the index holds already."""
         if not held:
             return 0
-        batches = self._embeddings.read(STORAGE, begin=begin, end=end)
+        batches = self._embeddings.read(STORAGE, begin=begin, end=end, columns=("passage_id",))
         value_set = pa.array(sorted(held), pa.string())
         return sum(
             pc.sum(pc.is_in(batch.column("passage_id"), value_set=value_set)).as_py() for batch in batches

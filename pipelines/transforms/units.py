@@ -13,12 +13,16 @@ import json
 import threading
 import traceback
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from operator import itemgetter
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.shared import Shared
+from apache_beam.utils.windowed_value import WindowedValue
 
 from pipelines.dataset.duplicates import Bucket, find_duplicates, plan_buckets
 from pipelines.dataset.ledger import Counts
@@ -46,7 +50,13 @@ class Work(ABC):
     """What a stage does to a unit: a plain object that a test can call without a runner.
 
     An instance only stores values; it is pickled to the workers.
+
+    Attributes:
+      units_at_once: how many units a process computes at a time. More than one where reading and writing
+        shall not keep a device waiting; then what `load` gives must bear several threads.
     """
+
+    units_at_once = 1
 
     @abstractmethod
     def plan(self) -> Iterable[Unit]:
@@ -114,11 +124,11 @@ class MakeDataset(beam.PTransform):
 
 
 class _Loaded:
-    """What a Work loaded, with the lock under which a process uses it."""
+    """What a Work loaded, and how many threads of a process may use it at a time."""
 
-    def __init__(self, content: Any):
-        self.content = content
-        self.lock = threading.Lock()
+    def __init__(self, work: Work):
+        self.content = work.load()
+        self.threads = threading.Semaphore(work.units_at_once)
 
 
 class PlanUnitsFn(beam.DoFn):
@@ -143,21 +153,45 @@ class ComputeUnitFn(beam.DoFn):
         self._work = work
         self._shared = Shared()
         self._loaded: _Loaded | None = None
+        self._pool: ThreadPoolExecutor | None = None
+
+    def setup(self) -> None:
+        if self._work.units_at_once > 1:
+            self._pool = ThreadPoolExecutor(self._work.units_at_once)
+
+    def start_bundle(self) -> None:
+        self._at_work: deque[Future[UnitReport]] = deque()
 
     def process(self, unit: Unit) -> Iterator[UnitReport]:
+        if self._pool is None:
+            yield self._report(unit)
+            return
+        if len(self._at_work) == self._work.units_at_once:
+            yield self._at_work.popleft().result()
+        self._at_work.append(self._pool.submit(self._report, unit))
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for future in self._at_work:
+            yield GlobalWindows.windowed_value(future.result())
+
+    def teardown(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def _report(self, unit: Unit) -> UnitReport:
         report = committed_report(STORAGE, self._target, unit)
         if report is None:
             with explained(self._target, unit.label):
                 report = self._compute(unit)
             Heartbeat.finished(self._target, unit)
-        yield report
+        return report
 
     def _compute(self, unit: Unit) -> UnitReport:
-        if self._loaded is None:  # not in setup(): a rerun that has no unit left to do loads nothing
-            self._loaded = self._shared.acquire(lambda: _Loaded(self._work.load()))
-        guard = self._loaded.lock if self._loaded.content is not None else contextlib.nullcontext()
+        # not in setup(): a rerun that has no unit left to do loads nothing
+        loaded = self._loaded = self._shared.acquire(lambda: _Loaded(self._work))
+        guard = loaded.threads if loaded.content is not None else contextlib.nullcontext()
         with guard, create_unit(STORAGE, self._target, unit) as writer, Heartbeat(self._target, unit, writer):
-            self._work.compute(unit, self._loaded.content, writer)
+            self._work.compute(unit, loaded.content, writer)
         return UnitReport(unit.source, unit.number, writer.counts.rows_written, writer.counts)
 
 

@@ -1,7 +1,12 @@
-"""Vectors between numpy and Arrow."""
+"""Vectors between numpy and Arrow, and those that are not numbers."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+
+from pipelines.dataset.unit import UnitWriter
+from rag_core.records import Reject, RejectReason
 
 
 def vector_column(vectors: np.ndarray) -> pa.FixedSizeListArray:
@@ -24,3 +29,39 @@ def vector_matrix(column: pa.Array, path: str) -> np.ndarray:
     if rows and pa.types.is_list(column.type) and len(set(column.value_lengths().to_pylist())) > 1:
         raise ValueError(f"{path}: the vectors have different lengths")
     return values.reshape(rows, -1)
+
+
+def keep_finite(
+    vectors: np.ndarray,
+    writer: UnitWriter,
+    *,
+    name: str,
+    ids: Sequence[str],
+    texts: Sequence[str],
+    source: str,
+    begin: int,
+    remedy: str,
+) -> np.ndarray:
+    """Which of a unit's vectors [N, D] are numbers throughout, bool [N]; the others' records are rejected.
+
+    Args:
+      name: what a record is called, `passage` or `question`.
+      source: the file that the records stand in.
+      begin: the first one's row there.
+      remedy: an option that may help.
+    """
+    finite = np.isfinite(vectors).all(axis=1)
+    for row in np.flatnonzero(~finite):
+        writer.reject(
+            Reject(
+                source=source,
+                position=begin + int(row),
+                reason=RejectReason.NOT_FINITE,
+                message=f"the encoder's vector of {name} {ids[row]!r} holds NaN or infinity; look at its text, or "
+                f"try {remedy}",
+                record_id=ids[row],
+                excerpt=texts[row],
+            )
+        )
+    writer.accept(int(finite.sum()))
+    return finite

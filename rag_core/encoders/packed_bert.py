@@ -6,7 +6,8 @@ layer (a twelfth of BERT-base's time, nearly).
 
 A text's vector has the same bits whatever it is batched with, since matrix libraries sum in another
 order only where a product is short: so there is always a whole number of `_TOKEN_BLOCK` tokens, and at
-least `_LEAST_QUERIES` queries. A test holds this for the CPU.
+least `_LEAST_QUERIES` queries. A test holds this for the CPU. (Heads of 8 are an exception: MKL sums so
+short rows by how they lie in memory.)
 
 Shapes: T tokens of a batch, R texts, L tokens of a text, H heads, S head size, W = H · S hidden size.
 """
@@ -54,12 +55,11 @@ class PackedBert:
     See `tower.PooledModel`.
     """
 
-    batch_invariant = True
-
     def __init__(self, model: BertModel, pooling: Pooling):
         self._embeddings = model.embeddings
         self._layers = [_take_layer(layer) for layer in model.encoder.layer]
         self._pooling = pooling
+        self.batch_invariant = model.config.hidden_size // model.config.num_attention_heads % 16 == 0
 
     @property
     def dtype(self) -> torch.dtype:

@@ -12,12 +12,11 @@ from rag_core.encoders.pooling import Pooling
 class PaddedModel:
     """What `PackedBert` is for BERT, for every other architecture; see `tower.PooledModel`."""
 
-    batch_invariant = False  # what rounding does depends on the padding
-
     def __init__(self, model: PreTrainedModel, pad_id: int, pooling: Pooling):
         self._model = model
         self._pad_id = pad_id
         self._pooling = pooling
+        self.batch_invariant = False  # padding changes the order of sums
 
     @property
     def dtype(self) -> torch.dtype:

@@ -19,16 +19,16 @@ class PooledModel(Protocol):
 
     No token types are given, that is zeros: DPR trained and encoded with zeros for title and text alike,
     and transformers' RAG example does the same. Other encoders get single sequences, zeros anyway.
+
+    Attributes:
+      batch_invariant: whether a text's vector has the same bits whatever it is batched with.
     """
+
+    batch_invariant: bool
 
     @property
     def dtype(self) -> torch.dtype:
         """Of weights and arithmetic; pooling is in float32."""
-        ...
-
-    @property
-    def batch_invariant(self) -> bool:
-        """Whether a text's vector has the same bits whatever it is batched with."""
         ...
 
     def __call__(self, rows: Sequence[np.ndarray]) -> torch.Tensor:

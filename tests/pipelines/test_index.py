@@ -17,7 +17,6 @@ from pipelines.transforms.search import open_index
 from pipelines.transforms.vectors import vector_column
 from rag_core.mips.approximate import Effort
 from schemas import TABLES
-from schemas.embeddings import embeddings_schema
 from tests.pipelines.commands import manifest_of, rag_beam, read_rejects, read_table, status_of
 from tests.pipelines.conftest import World
 from tests.rag_core.mips.small_index import reference_search
@@ -41,7 +40,7 @@ def write_inputs(folder: Path, name: str, rows: slice) -> dict[str, str]:
         "text": [f"text of {passage_id}" for passage_id in ids],
     }
     embeddings = pa.RecordBatch.from_arrays(
-        [pa.array(ids), vector_column(VECTORS[rows])], schema=embeddings_schema(DIMENSION, "float16")
+        [pa.array(ids), vector_column(VECTORS[rows])], names=["passage_id", "vector"]
     )
     paths = {table: str(folder / f"{name}-{table}.parquet") for table in ("embeddings", "passages")}
     pq.write_table(pa.table(passages, schema=TABLES["passages"]), paths["passages"])
@@ -263,7 +262,7 @@ def test_vectors_of_another_kind_are_not_appended(tmp_path, inputs, out, capsys)
     other = write_inputs(tmp_path, "other", slice(0, 10))
     wide = pa.RecordBatch.from_arrays(
         [pa.array(IDS[:10]), vector_column(VECTORS[:10].astype(np.float32))],
-        schema=embeddings_schema(DIMENSION, "float32"),
+        names=["passage_id", "vector"],
     )
     pq.write_table(pa.Table.from_batches([wide]), other["embeddings"])
     assert status_of("index", **other, append=True, output=out) == 2

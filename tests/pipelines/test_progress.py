@@ -79,7 +79,14 @@ def test_a_heartbeat_notes_the_unit_and_its_records_while_they_grow(target):
         writer.counts.read = 60
         assert soon(lambda: notes(target)[0]["read"] == 60)
     Heartbeat.finished(target, UNITS[1])
-    assert notes(target) == [{"pid": os.getpid(), "unit": "", "read": 0}]
+    assert notes(target) == []
+
+
+def test_units_at_work_at_the_same_time_have_a_note_each(target):
+    with Heartbeat(target, UNITS[0], Writer(read=3)), Heartbeat(target, UNITS[1], Writer(read=4)):
+        assert soon(lambda: sorted(note["read"] for note in notes(target)) == [3, 4])
+    Heartbeat.finished(target, UNITS[0])
+    assert [note["unit"] for note in notes(target)] == [UNITS[1].label]
 
 
 def test_a_heartbeat_ends_with_its_unit_whatever_happens(target):

@@ -24,7 +24,7 @@ def make_bert(seed: int = 0, **sizes: Any) -> BertModel:
         "vocab_size": 50,
         "hidden_size": 48,
         "num_hidden_layers": 3,
-        "num_attention_heads": 4,
+        "num_attention_heads": 3,
         "intermediate_size": 96,
         "max_position_embeddings": 80,
         "initializer_range": 0.3,
@@ -104,6 +104,11 @@ def test_the_kernel_for_all_lengths_is_given_the_texts(monkeypatch: pytest.Monke
     monkeypatch.setattr(packed_bert, "_has_varlen_kernel", lambda states: True)
     assert np.abs(encode(model, rows) - expected).max() < 1e-5
     assert calls == [(torch.int32, 64, 64)] * 2 + [(torch.int32, 1, 64)]
+
+
+def test_heads_of_eight_promise_no_equal_bits() -> None:
+    assert PackedBert(make_bert(), Pooling.MEAN).batch_invariant
+    assert not PackedBert(make_bert(num_attention_heads=6), Pooling.MEAN).batch_invariant
 
 
 def test_only_bert_as_it_was_published_is_packed() -> None:

@@ -34,7 +34,7 @@ _CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ.,?
 _SIZES = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
-    "num_attention_heads": 4,
+    "num_attention_heads": 2,
     "intermediate_size": 64,
     "max_position_embeddings": 512,
     "initializer_range": 0.3,

@@ -257,7 +257,10 @@ def test_what_we_wrote_ourselves_passes_unchanged():
     schema = embeddings_schema(4, "float16")
     vectors = np.arange(12, dtype=np.float16).reshape(3, 4)
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 4)
-    batch = pa.RecordBatch.from_arrays([pa.array(["a", "b", "c"]), column], schema=schema)
+    batch = pa.RecordBatch.from_arrays(
+        [pa.array(["a", "b", "c"]), column, pa.array([b"0123456789abcdef", None, None], pa.binary(16))],
+        schema=schema,
+    )
     result = taken(batch, "embeddings")
     assert result.column("vector").type == pa.list_(pa.float16(), 4)
     np.testing.assert_array_equal(result.column("vector").flatten().to_numpy(), vectors.reshape(-1))

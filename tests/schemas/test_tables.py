@@ -21,7 +21,7 @@ CONTRACT = {
         "title": "string",
         "text": "string",
     },
-    "embeddings": {"passage_id": "string", "vector": ["float"]},
+    "embeddings": {"passage_id": "string", "vector": ["float"], "content_hash?": "fixed_size_binary[16]"},
     "questions": _QUESTION | {"answers?": ["string"]},
     "question_vectors": _QUESTION | {"answers?": ["string"], "vector": ["float"]},
     "search_results": {"rows": ["int64"], "scores": ["float"]},

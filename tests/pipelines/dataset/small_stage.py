@@ -40,12 +40,21 @@ class RecordsSettings(StageSettings):
     unique: bool = option("reject a record whose id was met before", False)
     first_source: int = option("number of the first source", 0)
     trap: str | None = option("a JSON file: which unit fails, and how", None, path="data")
+    units_at_once: int = option("units at work at a time", 1, changes_result=False)
 
 
 class ListRecords(Work):
     """Turns each accepted record into its rows."""
 
-    def __init__(self, records: str, flavour: str = "plain", first_source: int = 0, trap: str | None = None):
+    def __init__(
+        self,
+        records: str,
+        flavour: str = "plain",
+        first_source: int = 0,
+        trap: str | None = None,
+        units_at_once: int = 1,
+    ):
+        self.units_at_once = units_at_once
         self._records = records
         self._flavour = flavour
         self._first_source = first_source
@@ -110,6 +119,12 @@ def _spring(trap: Trap, unit: Unit, path: str) -> None:
         raise RuntimeError("the trap sprang")
     if trap.how == "usage":
         raise UsageError("the model lies elsewhere; give its folder")
+    if trap.how == "meet":  # passes once another unit has begun
+        begun = Path(path).with_name("records.json")
+        deadline = time.monotonic() + 20
+        while len(computed(begun)) < 2:
+            assert time.monotonic() < deadline, "no other unit began"
+            time.sleep(0.01)
     if trap.how == "wait":
         Path(f"{path}.reached").write_text(str(os.getpid()))
         time.sleep(60)
@@ -145,7 +160,9 @@ def target_of(settings: RecordsSettings) -> Target:
 def prepare(settings: RecordsSettings, workers: int) -> list[Task]:
     """The one data set."""
     target = target_of(settings)
-    work = ListRecords(settings.records, settings.flavour, settings.first_source, settings.trap)
+    work = ListRecords(
+        settings.records, settings.flavour, settings.first_source, settings.trap, settings.units_at_once
+    )
     return [Task(target, MakeDataset(target, work))]
 
 

@@ -1,6 +1,9 @@
 """Workers: any number of them gives the same bytes, and what fails in one is told in a sentence."""
 
 import json
+from pathlib import Path
+
+import pytest
 
 from tests.pipelines.dataset.running import UNITS, committed_units, content, run
 from tests.pipelines.dataset.small_stage import Sources, computed, set_trap
@@ -24,6 +27,24 @@ def test_two_workers_make_the_bytes_of_one(tmp_path):
     assert one == two
     assert len(one) > 6
     assert len(computed(tmp_path / "records.json")) == 2 * 15
+
+
+def test_two_units_at_a_time_make_the_bytes_of_one(tmp_path):
+    options = ["--max_rejects", "1", "--rows_per_part", "9"]
+    trap = set_trap(tmp_path / "trap.json", "0-0", "meet")
+    assert run(tmp_path, *options, output="one", sources=MANY) == 0
+    Path(f"{tmp_path}/records.json.computed").unlink()
+    assert run(tmp_path, *options, "--units_at_once", "2", "--trap", str(trap), output="two") == 0
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+@pytest.mark.parametrize("unit", ["0-0", "2-4"])
+def test_a_unit_that_fails_beside_another_is_named(tmp_path, capfd, unit):
+    trap = set_trap(tmp_path / "trap.json", unit, "raise")
+    assert run(tmp_path, "--units_at_once", "2", "--trap", str(trap), sources=MANY) == 1
+    source, number = (int(digits) for digits in unit.split("-"))
+    assert f"unit {source:05d}-{number:06d} " in capfd.readouterr().err
+    assert run(tmp_path, "--units_at_once", "2", "--max_rejects", "1", sources=MANY) == 0
 
 
 def test_a_failing_unit_is_named_and_the_others_are_kept(tmp_path, capfd):
