@@ -21,7 +21,7 @@ def split_document(
     """Splits a document; the n-th passage gets the id `{document_id}#{n}`.
 
     Passages are disjoint and cover the document; their words are joined by single spaces. Memory beyond
-    the document is bounded by one passage.
+    the document is bounded by one passage and a few thousand characters.
 
     Args:
       document: its title is carried beside every passage.

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -29,18 +30,23 @@ class ChunkCorpus(Work):
         self._min_words = min_words
         self._last_passage = last_passage
 
-    def plan(self) -> Iterator[Unit]:
+    def plan(self) -> list[Unit]:
+        """The units, the largest first: a runner that deals them out in advance then does so evenly."""
+        units: list[tuple[int, Unit]] = []
         ordinal, number, path = -1, 0, None
-        for group in self._groups():
+        for group, size in self._groups():
             first = group[0]
             ordinal, number = (ordinal, number + 1) if first.path == path else (ordinal + 1, 0)
             path = first.path
-            yield Unit(
+            unit = Unit(
                 source=ordinal,
                 number=number,
                 content={"sources": [dataclasses.asdict(source) for source in group]},
                 origins=tuple(source.path for source in group),
             )
+            units.append((size, unit))
+        units.sort(key=itemgetter(0), reverse=True)
+        return [unit for _, unit in units]
 
     def compute(self, unit: Unit, loaded: Any, writer: UnitWriter) -> None:
         batches = _PassageBatches(writer)
@@ -73,24 +79,32 @@ class ChunkCorpus(Work):
             last_passage=self._last_passage,  # type: ignore[arg-type]
         )
 
-    def _groups(self) -> Iterator[list[Source]]:
-        """Sources by unit: one each, but small files of one format together."""
+    def _groups(self) -> Iterator[tuple[list[Source], int]]:
+        """Sources by unit, with their bytes: one each, but small files of one format together."""
         group: list[Source] = []
-        group_bytes = 0
+        group_bytes, is_open = 0, False
         for source in self._sources:
-            whole_file = (
-                source.streams is None and not STORAGE.is_folder(source.path) and STORAGE.exists(source.path)
-            )
-            size = STORAGE.size(source.path) if whole_file else _UNIT_BYTES
-            fits = size <= _SMALL_FILE_BYTES and group_bytes + size <= _UNIT_BYTES
-            if group and not (fits and source.format == group[0].format and group_bytes):
-                yield group
+            size = _bytes_to_read(source)
+            is_small = size <= _SMALL_FILE_BYTES
+            fits = is_open and is_small and group_bytes + size <= _UNIT_BYTES
+            if group and not (fits and source.format == group[0].format):
+                yield group, group_bytes
                 group, group_bytes = [], 0
             group.append(source)
-            # a large file stays alone: with no bytes on its account nothing can join it
-            group_bytes = group_bytes + size if size <= _SMALL_FILE_BYTES else 0
+            group_bytes += size
+            is_open = is_small  # a large file stays alone
         if group:
-            yield group
+            yield group, group_bytes
+
+
+def _bytes_to_read(source: Source) -> int:
+    """Bytes on disk; a piece of a dump, and what is no file (a data set's folder or name), is not small."""
+    if source.byte_range is not None:
+        begin, end = source.byte_range
+        return max(end - begin, _UNIT_BYTES)
+    if STORAGE.is_folder(source.path) or not STORAGE.exists(source.path):
+        return _UNIT_BYTES
+    return STORAGE.size(source.path)
 
 
 class _PassageBatches:

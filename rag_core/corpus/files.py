@@ -55,6 +55,12 @@ def is_zip(storage: Storage, path: str) -> bool:
         return file.read(len(_ZIP)) == _ZIP
 
 
+def is_compressed(storage: Storage, path: str) -> bool:
+    """Whether the file is compressed with gzip or bz2, by its first bytes."""
+    with storage.open(path) as file:
+        return file.read(4).startswith((_GZIP, _BZ2))
+
+
 def zip_members(storage: Storage, path: str) -> list[str]:
     """Names of the files in a zip archive that hold data, in the archive's order.
 
@@ -92,7 +98,7 @@ def read_blocks(storage: Storage, source: Source) -> Iterator[bytes]:
 
 
 def _decompressed(file: BinaryIO, source: Source) -> io.BufferedReader:
-    begin, end = source.streams or (0, file.seek(0, io.SEEK_END))
+    begin, end = source.byte_range or (0, file.seek(0, io.SEEK_END))
     file.seek(begin)
     magic = file.read(4)
     if source.member is not None:

@@ -52,7 +52,7 @@ def split_dump(storage: Storage, path: str, index: str) -> list[Source]:
                 )
     ends = [begin for begin, _ in starts[1:]] + [size]
     return [
-        Source(path, "wikipedia_xml", streams=(begin, end), first_record=pages_before)
+        Source(path, "wikipedia_xml", byte_range=(begin, end), first_record=pages_before)
         for (begin, pages_before), end in zip(starts, ends, strict=True)
     ]
 

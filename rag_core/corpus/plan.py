@@ -11,6 +11,7 @@ from rag_core.corpus.detect import CORPUS_TESTS, Head, detect_format, read_head
 from rag_core.corpus.files import is_zip, zip_members
 from rag_core.corpus.hf_dataset import is_dataset_folder
 from rag_core.corpus.multistream import index_path, split_dump
+from rag_core.corpus.plain_export import split_export
 from rag_core.corpus.source import CORPUS_FORMATS, Source
 from rag_core.errors import UsageError
 from rag_core.storage import Storage
@@ -21,7 +22,8 @@ def plan_sources(storage: Storage, patterns: Sequence[str], input_format: str) -
 
     Patterns are taken in the order given, the files of each sorted; a file named twice is taken once. A
     folder stands for the files below it. A zip archive becomes a source for each file in it, a
-    multistream dump beside its index one for some 50 streams each.
+    multistream dump beside its index one for some 50 streams each, a large plain export one for some
+    megabytes of pages each.
 
     Args:
       storage: where the files are.
@@ -36,9 +38,13 @@ def plan_sources(storage: Storage, patterns: Sequence[str], input_format: str) -
     for source in sources:
         if source.format == "parquet":
             check_columns(storage, source, [("text",)])
-        index = index_path(storage, source.path) if source.format == "wikipedia_xml" else None
-        planned.extend(split_dump(storage, source.path, index) if index else [source])
+        planned.extend(_split(storage, source) if source.format == "wikipedia_xml" else [source])
     return planned
+
+
+def _split(storage: Storage, source: Source) -> list[Source]:
+    index = index_path(storage, source.path)
+    return split_dump(storage, source.path, index) if index else split_export(storage, source)
 
 
 def plan_files(

@@ -53,5 +53,5 @@ def until_damage(source: Source, records: Iterator[R]) -> Iterator[R | Reject]:
             yield record
             position = record.position + 1
     except DamagedFileError as error:
-        message = f"{source.name}, after {position - source.first_record} records: {error}"
+        message = f"{source.name}, after {position} records: {error}"
         yield Reject(source.name, position, RejectReason.TRUNCATED_FILE, message)

@@ -21,13 +21,13 @@ CORPUS_FORMATS: tuple[str, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One unit of reading: a file, a member of a zip archive, or some streams of a multistream dump.
+    """One unit of reading: a file, a member of a zip archive, or a range of a dump's bytes.
 
     Attributes:
       path: file path or URL; for `hf_dataset` a folder or the name of a dataset.
       format: one of `CORPUS_FORMATS` (of `QUESTION_FORMATS` for questions).
       member: name inside the zip archive at `path`.
-      streams: byte range [begin, end) of the bz2 streams to read of a multistream dump.
+      byte_range: [begin, end) of what to read: bz2 streams of a multistream dump, pages of a plain export.
       first_record: number of records in the file before this source, so that the number of a record
         does not depend on how the file was split.
     """
@@ -35,7 +35,7 @@ class Source:
     path: str
     format: str
     member: str | None = None
-    streams: tuple[int, int] | None = None
+    byte_range: tuple[int, int] | None = None
     first_record: int = 0
 
     @property

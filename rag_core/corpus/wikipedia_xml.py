@@ -43,9 +43,9 @@ def read_wikipedia_xml(storage: Storage, source: Source) -> Iterator[Document | 
     out.
     """
     namespaces = _parse_namespaces(b"")
-    if source.streams and source.streams[0]:
+    if source.byte_range and source.byte_range[0]:
         namespaces = _parse_namespaces(_read_header(storage, source))
-    is_last = source.streams is None or source.streams[1] == storage.size(source.path)
+    is_last = source.byte_range is None or source.byte_range[1] == storage.size(source.path)
     position = source.first_record
     for chunk in _split_pages(read_blocks(storage, source), is_last):
         start = chunk.find(b"<page")
@@ -117,7 +117,7 @@ def _is_of_other_namespace(page: ElementTree.Element, title: str, namespaces: Na
 def _read_header(storage: Storage, source: Source) -> bytes:
     """What precedes the first page of the dump that a source is a part of."""
     header = b""
-    for block in read_blocks(storage, replace(source, streams=None)):
+    for block in read_blocks(storage, replace(source, byte_range=None)):
         header += block
         if b"<page" in header or len(header) > MAX_RECORD_BYTES:
             break

@@ -58,7 +58,7 @@ def test_a_range_of_streams(tmp_path):
     streams = [bz2.compress(b"%d" % n * 1000) for n in range(3)]
     path = write(tmp_path, "f.bz2", b"".join(streams))
     begin, end = len(streams[0]), len(streams[0]) + len(streams[1])
-    assert blocks_until_damage(path, streams=(begin, end)) == (b"1" * 1000, False)
+    assert blocks_until_damage(path, byte_range=(begin, end)) == (b"1" * 1000, False)
 
 
 def test_members_of_a_zip_archive(tmp_path):

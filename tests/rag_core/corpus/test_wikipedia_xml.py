@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from rag_core.corpus import Source, multistream, plan_sources, read_source
+from rag_core.corpus import Source, files, multistream, plain_export, plan_sources, read_source
 from rag_core.errors import UsageError
 from tests.rag_core.corpus.reading import STORAGE, read, read_one, reasons, write
 
@@ -191,7 +191,30 @@ def test_a_cut_multistream_dump(tmp_path, monkeypatch):
     assert reasons(records).count("Document") >= 6
 
 
+@pytest.mark.parametrize("cut", [0, len(FOOTER), len(FOOTER) + 20])
+@pytest.mark.parametrize("bytes_per_source", [1, 500, 1_000])
+def test_a_plain_export_reads_the_same_however_it_is_split(tmp_path, monkeypatch, bytes_per_source, cut):
+    pages = [page(n, extra="<redirect />" if n % 4 == 1 else "") for n in range(12)]
+    pages[7] = page(7, "bad &lol; page")
+    pages[8] = page(8, "[[Datei:A.jpg]]")  # only the header, before the first page, tells that it is a file
+    content = dump(*pages)
+    path = write(tmp_path, "d.xml", content[: len(content) - cut])
+    whole = read(path)
+    monkeypatch.setattr(plain_export, "BYTES_PER_SOURCE", bytes_per_source)
+    monkeypatch.setattr(files, "BLOCK_BYTES", 100)  # many an end of a page spans two blocks
+    sources = plan_sources(STORAGE, [path], "auto")
+    assert len(sources) > 1
+    assert [record for source in sources for record in read_one(source)] == whole
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress])
+def test_a_compressed_export_is_one_source(tmp_path, monkeypatch, compress):
+    monkeypatch.setattr(plain_export, "BYTES_PER_SOURCE", 1)
+    path = write(tmp_path, "d.xml.x", compress(dump(page(1), page(2))))
+    assert plan_sources(STORAGE, [path], "auto") == [Source(path, "wikipedia_xml")]
+
+
 def test_sources_are_small_to_send():
-    source = Source("gs://bucket/enwiki.xml.bz2", "wikipedia_xml", streams=(1, 2), first_record=10**7)
+    source = Source("gs://bucket/enwiki.xml.bz2", "wikipedia_xml", byte_range=(1, 2), first_record=10**7)
     assert pickle.loads(pickle.dumps(source)) == source
     assert len(pickle.dumps(source)) < 300
