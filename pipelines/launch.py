@@ -24,7 +24,7 @@ from pipelines.dataset.parts import flood_counts
 from pipelines.dataset.target import Target, claim
 from pipelines.filesystems import STORAGE
 from pipelines.local_workers import WorkerDied, run_with_workers
-from pipelines.options import CommandParser, S, StageSettings, add_arguments, parse
+from pipelines.options import CommandParser, ModelSettings, S, StageSettings, add_arguments, parse
 from pipelines.progress import Progress
 from pipelines.transforms.units import FAILURE
 from rag_core.errors import RagBeamError
@@ -102,7 +102,8 @@ class Stage(Generic[S]):
         """
         assert isinstance(settings, StageSettings)
         options = pipeline_options(beam_args)
-        workers = options.view_as(DirectOptions).direct_num_workers or os.cpu_count() or 1  # 0: all cores
+        workers = worker_count(settings, beam_args)
+        options.view_as(DirectOptions).direct_num_workers = workers
         tasks = self.prepare(settings, workers)
         output = tasks[-1].target
         with locked(output.folder):
@@ -164,6 +165,20 @@ def pipeline_options(beam_args: Sequence[str]) -> PipelineOptions:
     if runner == "DirectRunner":
         print("rag-beam: DirectRunner is run as Beam's in-process runner (FnApiRunner)", file=sys.stderr)
     return options
+
+
+def worker_count(settings: StageSettings, beam_args: Sequence[str]) -> int:
+    """Local worker processes: as many as are asked for (0: one a core), else what the devices suggest."""
+    if any(argument.split("=", 1)[0] == "--direct_num_workers" for argument in beam_args):
+        asked = PipelineOptions(list(beam_args)).view_as(DirectOptions).direct_num_workers
+        return asked or os.cpu_count() or 1
+    if not isinstance(settings, ModelSettings):
+        return 1
+    from pipelines.transforms.devices import (
+        default_workers,  # late: only models need torch, which takes seconds
+    )
+
+    return default_workers(settings.device)
 
 
 def is_in_process(options: PipelineOptions) -> bool:

@@ -12,6 +12,7 @@ import threadpoolctl
 import torch
 import transformers
 
+from pipelines.transforms.devices import worker_device
 from rag_core.encoders import PassageEncoder, QuestionEncoder, load_passage_encoder, load_question_encoder
 from rag_core.generator import Generator, load_generator
 from rag_core.model_files import resolve_device
@@ -40,7 +41,7 @@ class ModelLoader(ABC):
     def _load(self) -> Any: ...
 
     def _where(self) -> dict[str, Any]:
-        return {"device": self.device, "dtype": self.dtype, "allow_pickle": self.allow_pickle}
+        return {"device": worker_device(self.device), "dtype": self.dtype, "allow_pickle": self.allow_pickle}
 
 
 @dataclass(frozen=True)
