@@ -46,7 +46,6 @@ class EncodeSettings(ModelSettings):
 
 def prepare(settings: EncodeSettings, workers: int) -> list[Task]:
     """The embeddings to make, one part for each part of the passages."""
-    passages = open_dataset(STORAGE, settings.passages, "passages")
     loader = PassageEncoderLoader(
         model=settings.encoder,
         device=settings.device,
@@ -56,10 +55,16 @@ def prepare(settings: EncodeSettings, workers: int) -> list[Task]:
         allow_pickle=settings.allow_pickle,
         num_threads=threads_per_worker(settings.num_threads, workers),
     )
-    passage_encoder = loader.load()
-    encoder = passage_encoder.describe()
-    earlier = open_earlier(settings.reuse, encoder, settings.vector_dtype) if settings.reuse else None
-    if earlier is not None and not passage_encoder.batch_invariant:
+    return encode_with(loader, settings)
+
+
+def encode_with(loader: PassageEncoderLoader, settings: EncodeSettings) -> list[Task]:
+    """The embeddings to make with the encoder that `loader` loads."""
+    passages = open_dataset(STORAGE, settings.passages, "passages")
+    encoder = loader.load()
+    described = encoder.describe()
+    earlier = open_earlier(settings.reuse, described, settings.vector_dtype) if settings.reuse else None
+    if earlier is not None and not encoder.batch_invariant:
         print(
             "encode: this encoder's vectors depend in their last bits on what they were encoded with; those "
             f"taken from {settings.reuse} may differ from fresh ones there"
@@ -69,13 +74,13 @@ def prepare(settings: EncodeSettings, workers: int) -> list[Task]:
         folder=settings.output,
         table="embeddings",
         stage="encode",
-        settings=settings.result_settings() | {"encoder": encoder, "dtype": encoder["dtype"]},
+        settings=settings.result_settings() | {"encoder": described, "dtype": described["dtype"]},
         inputs=[passages.as_input()],
         rows_per_part=max(part.rows for part in passages.parts),
         max_rejects=settings.max_rejects,
-        schema=embeddings_schema(encoder["dimension"], settings.vector_dtype),
+        schema=embeddings_schema(encoder.dimension, settings.vector_dtype),
         part_names=tuple(names) if len(set(names)) == len(names) else (),
-        details={"encoder": encoder | {"model": settings.encoder}}
+        details={"encoder": described | {"model": settings.encoder}}
         | ({"reused": dataclasses.asdict(earlier.as_input())} if earlier else {}),
     )
     work = EncodePassages(

@@ -174,7 +174,8 @@ class UnitWriter:
 @contextlib.contextmanager
 def create_unit(storage: Storage, target: Target, unit: Unit) -> Iterator[UnitWriter]:
     """Commits the unit when the block ends without an exception."""
-    with create_table(storage, unit_path(target, unit, "parquet"), target.parts_schema) as creation:
+    path = unit_path(target, unit, "parquet")
+    with create_table(storage, path, target.parts_schema, short_lived=True) as creation:
         with ExitStack() as side_files:
             writer = UnitWriter(storage, target, unit, creation.writer, side_files)
             yield writer

@@ -79,7 +79,8 @@ class EncodePassages(Work):
             begin=begin,
             remedy="--vector_dtype float32",
         )
-        writer.write(vectors_batch(ids, vectors, hashes).filter(pa.array(finite)))
+        batch = vectors_batch(ids, vectors, hashes)
+        writer.write(batch if finite.all() else batch.filter(pa.array(finite)))
 
     def _vectors(
         self,

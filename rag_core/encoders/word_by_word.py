@@ -8,6 +8,7 @@ same tokens; and a text is read only as far as its tokens will be used.
 import copy
 import itertools
 import json
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,18 +28,12 @@ class WordByWord:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int):
         """Takes a tokenizer that `is_word_by_word` accepts."""
-        self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
-        self._backend.no_truncation()
-        self._backend.no_padding()
+        self._words = _Words(tokenizer)
         self._start, self._end = tokenizer.cls_token_id, tokenizer.sep_token_id
         self._max_tokens = max_tokens
-        self._pieces: dict[str, Sequence[int]] = {}
-        self._held_characters = 0
 
     def __call__(self, first: Sequence[str], second: Sequence[str] | None) -> list[np.ndarray]:
         """Token ids of each row, int64 [1 to max_tokens]."""
-        if self._held_characters > _MOST_CHARACTERS_HELD:  # anew: common words are soon back
-            self._pieces, self._held_characters = {}, 0
         first_tokens = self._tokens(first)
         if second is None:
             room = self._max_tokens - _SPECIAL_TOKENS[1]
@@ -80,10 +75,7 @@ class WordByWord:
         """All tokens of each text."""
         words = pc.split_pattern(pa.array(texts, pa.string()), " ")
         encoded = words.flatten().dictionary_encode()
-        pieces = self._pieces_of(encoded.dictionary.to_pylist())
-        sizes = np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces))
-        tokens, starts = np.fromiter(itertools.chain.from_iterable(pieces), dtype=np.int64), _bounds(sizes)
-
+        starts, sizes, tokens = self._words.look_up(encoded.dictionary.to_pylist())
         word = encoded.indices.to_numpy()
         ends = _bounds(sizes[word])  # of the words in all texts' tokens
         here = np.arange(ends[-1]) + np.repeat(starts[word] - ends[:-1], sizes[word])
@@ -92,14 +84,48 @@ class WordByWord:
             tokens[begin:end] for begin, end in itertools.pairwise(ends[words.offsets.to_numpy()].tolist())
         ]
 
-    def _pieces_of(self, words: Sequence[str]) -> list[Sequence[int]]:
-        """The tokens of each word; those not met before go through the library."""
-        pieces = self._pieces  # another thread may begin anew meanwhile
-        new = [word for word in words if word not in pieces]
-        encodings = self._backend.encode_batch_fast(new, add_special_tokens=False)
-        pieces.update((word, encoding.ids) for word, encoding in zip(new, encodings, strict=True))
-        self._held_characters += sum(map(len, new))
-        return [pieces[word] for word in words]
+
+class _Words:
+    """The tokens of every word met so far, end to end."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._learning = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._starts = np.zeros(1, dtype=np.int64)  # of each word in the tokens, and where the last one ends
+        self._tokens = np.zeros(0, dtype=np.int32)
+        self._held_characters = 0
+
+    def look_up(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where each word's tokens begin, int64 [W], and how many they are, int64 [W]; and all tokens, int32."""
+        with self._learning:
+            if self._held_characters > _MOST_CHARACTERS_HELD:
+                self._forget()  # common words are soon back
+            numbers = list(map(self._numbers.get, words))
+            if None in numbers:
+                self._learn([word for word, number in zip(words, numbers, strict=True) if number is None])
+                numbers = list(map(self._numbers.get, words))
+            number = np.array(numbers, dtype=np.int64)
+            starts = self._starts[number]
+            return starts, self._starts[number + 1] - starts, self._tokens
+
+    def _learn(self, words: Sequence[str]) -> None:
+        """Puts words that are new through the library."""
+        known = len(self._numbers)
+        self._numbers.update(zip(words, range(known, known + len(words)), strict=True))
+        pieces = [
+            encoding.ids for encoding in self._backend.encode_batch_fast(words, add_special_tokens=False)
+        ]
+        sizes = np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces))
+        self._starts = np.concatenate([self._starts, self._starts[-1] + np.cumsum(sizes)])
+        tokens = np.fromiter(itertools.chain.from_iterable(pieces), dtype=np.int32, count=int(sizes.sum()))
+        self._tokens = np.concatenate([self._tokens, tokens])
+        self._held_characters += sum(map(len, words))
 
 
 def _bounds(sizes: np.ndarray) -> np.ndarray:
