@@ -28,7 +28,7 @@ run_tests() {
     "$venv/bin/ruff" check .
     "$venv/bin/ruff" format --check .
     "$venv/bin/mypy"
-    "$venv/bin/python" -m pytest -m "not slow" "$@"
+    "$venv/bin/python" -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile "$@"
 }
 
 run_sample() {

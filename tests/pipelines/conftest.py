@@ -1,6 +1,8 @@
 """A small world for the stages: a corpus, questions, claims and tiny random models, made once."""
 
+import gc
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +54,15 @@ def document_text(number: int) -> str:
         f"About {1000 + 31 * number} people live there today.",
     ]
     return " ".join(facts)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _collect_little() -> Iterator[None]:
+    """Each run ends with a garbage collection, which would go through every module that the tests loaded."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,23 +1,12 @@
 """A finished and a stopped run of the small stage, made once and copied for each test."""
 
-import gc
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.pipelines.dataset.running import run
 from tests.pipelines.dataset.small_stage import set_trap
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _collect_little() -> Iterator[None]:
-    """Each run ends with a garbage collection, which would go through every module that the tests loaded."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from tests.rag_core.questions.reading import STORAGE
     ("content", "questions_format"),
     [
         (b"", "auto"),
-        (gzip.compress(b""), "jsonl"),
+        (gzip.compress(b"", mtime=0), "jsonl"),
         (b"\n \n", "jsonl"),
         (b"question,answer\n", "auto"),
         (b"question,answer\n\n\n", "csv"),
