@@ -30,7 +30,9 @@ def test_nothing_matches(tmp_path):
 
 
 @pytest.mark.parametrize("input_format", ["auto", "jsonl", "wikipedia_xml"])
-@pytest.mark.parametrize("content", [b"", gzip.compress(b"", mtime=0), bz2.compress(b""), gzip.compress(b"x")[:5]])
+@pytest.mark.parametrize(
+    "content", [b"", gzip.compress(b"", mtime=0), bz2.compress(b""), gzip.compress(b"x", mtime=0)[:5]]
+)
 def test_an_empty_file(tmp_path, content, input_format):
     path = write(tmp_path, "nothing", content)
     with pytest.raises(UsageError, match="nothing"):
