@@ -45,7 +45,7 @@ class IdleModel:
     """Gives vectors that were drawn beforehand."""
 
     dtype = torch.float32
-    batch_invariant = True
+    is_padded = False
 
     def __init__(self) -> None:
         self._vectors = torch.randn(BATCH_TOKENS, DIMENSION)

@@ -65,8 +65,8 @@ class TextEncoder:
 
     @property
     def batch_invariant(self) -> bool:
-        """Whether a text's vector has the same bits whatever it is encoded with (shown on the CPU)."""
-        return self.tower.model.batch_invariant
+        """Whether a text's vector has the same bits whatever it is encoded with; see `Tower.batch_invariant`."""
+        return self.tower.batch_invariant
 
     def describe(self) -> dict[str, str | int | None]:
         """What determines the vectors, for manifests and fingerprints (no path, no device)."""

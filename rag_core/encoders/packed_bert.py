@@ -4,10 +4,10 @@ Three things that a padded batch computes for nothing are left away: padding, th
 of a layer as three products, and, where the vector is the first token's, all other tokens of the last
 layer (a twelfth of BERT-base's time, nearly).
 
-A text's vector has the same bits whatever it is batched with, since matrix libraries sum in another
-order only where a product is short: so there is always a whole number of `_TOKEN_BLOCK` tokens, and at
-least `_LEAST_QUERIES` queries. A test holds this for the CPU. (Heads of 8 are an exception: MKL sums so
-short rows by how they lie in memory.)
+A text's vector does not depend on what it is batched with, to the last bit where the matrix library
+allows it: libraries sum in another order where a product is short, so there is always a whole number of
+`_TOKEN_BLOCK` tokens, and at least `_LEAST_QUERIES` queries. (MKL with AVX2 keeps to it but for heads of
+8, whose short rows it sums by how they lie in memory.) `Tower.batch_invariant` tries it on the device.
 
 Shapes: T tokens of a batch, R texts, L tokens of a text, H heads, S head size, W = H · S hidden size.
 """
@@ -59,7 +59,11 @@ class PackedBert:
         self._embeddings = model.embeddings
         self._layers = [_take_layer(layer) for layer in model.encoder.layer]
         self._pooling = pooling
-        self.batch_invariant = model.config.hidden_size // model.config.num_attention_heads % 16 == 0
+
+    @property
+    def is_padded(self) -> bool:
+        """False: texts do not see each other's lengths."""
+        return False
 
     @property
     def dtype(self) -> torch.dtype:

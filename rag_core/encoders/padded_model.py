@@ -16,7 +16,11 @@ class PaddedModel:
         self._model = model
         self._pad_id = pad_id
         self._pooling = pooling
-        self.batch_invariant = False  # padding changes the order of sums
+
+    @property
+    def is_padded(self) -> bool:
+        """True: what a text is padded to depends on its batch, and may change the order of sums."""
+        return True
 
     @property
     def dtype(self) -> torch.dtype:

@@ -1,5 +1,6 @@
 """A tower: one transformer with its tokenizer and what makes one vector of its outputs."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,21 +15,24 @@ Layer = Callable[[torch.Tensor], torch.Tensor]
 """After pooling: float32 [rows, D] to float32 [rows, D']."""
 
 
+_TRIED_LENGTHS = (1, 2, 3, 5, 9, 17, 31, 64, 99, 140, 254)
+
+
 class PooledModel(Protocol):
     """A transformer and its pooling: token ids, int64 [L] a row, to float32 [rows, hidden] on its device.
 
     No token types are given, that is zeros: DPR trained and encoded with zeros for title and text alike,
     and transformers' RAG example does the same. Other encoders get single sequences, zeros anyway.
-
-    Attributes:
-      batch_invariant: whether a text's vector has the same bits whatever it is batched with.
     """
-
-    batch_invariant: bool
 
     @property
     def dtype(self) -> torch.dtype:
         """Of weights and arithmetic; pooling is in float32."""
+        ...
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether rows are padded to the longest of their batch."""
         ...
 
     def __call__(self, rows: Sequence[np.ndarray]) -> torch.Tensor:
@@ -73,6 +77,23 @@ class Tower:
         if done:  # fetched at the end: a GPU computes on while the next batch is laid out
             vectors[np.concatenate(order)] = torch.cat(done).cpu().numpy()
         return vectors
+
+    @functools.cached_property
+    def batch_invariant(self) -> bool:
+        """Whether a text's vector has the same bits whatever it is batched with, on this device.
+
+        Found by trying it, texts of many lengths together and each alone: it is the matrix library that
+        decides. Never claimed where rows are padded.
+        """
+        if self.model.is_padded:
+            return False
+        lengths = sorted({min(length, self.max_tokens - 2) for length in _TRIED_LENGTHS})
+        rows = self.tokenize(["a " * length for length in lengths for _ in range(2)], None)
+        together = self.encode(rows, batch_tokens=sum(map(len, rows)))
+        alone = [self.encode([row], batch_tokens=1) for row in rows[::2]]
+        return np.array_equal(together[::2], np.concatenate(alone)) and np.array_equal(
+            together, self.encode(rows[::-1], batch_tokens=len(rows[-1]))[::-1]
+        )
 
     def _encode_batch(self, rows: Sequence[np.ndarray]) -> torch.Tensor:
         """Vectors on the device; where its memory does not hold the batch, by halves."""

@@ -56,6 +56,13 @@ def test_vectors_equal_those_of_a_padded_batch(pooling: Pooling, sizes: dict[str
     assert np.abs(vectors - expected).max() < 1e-5 * np.linalg.norm(expected, axis=1).max()
 
 
+# Which order of sums a matrix library takes is its own affair; it was looked at for MKL with AVX2.
+avx2 = pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() != "AVX2", reason="bits are promised only where they were tried"
+)
+
+
+@avx2
 @pytest.mark.parametrize("pooling", Pooling)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_vector_has_the_same_bits_in_any_batch(pooling: Pooling, dtype: torch.dtype) -> None:
@@ -71,6 +78,7 @@ def test_a_vector_has_the_same_bits_in_any_batch(pooling: Pooling, dtype: torch.
     check()
 
 
+@avx2
 def test_a_vector_of_the_width_of_bert_base_has_the_same_bits_in_any_batch() -> None:
     model = PackedBert(
         make_bert(hidden_size=768, num_hidden_layers=1, num_attention_heads=12, intermediate_size=3072),
@@ -104,11 +112,6 @@ def test_the_kernel_for_all_lengths_is_given_the_texts(monkeypatch: pytest.Monke
     monkeypatch.setattr(packed_bert, "_has_varlen_kernel", lambda states: True)
     assert np.abs(encode(model, rows) - expected).max() < 1e-5
     assert calls == [(torch.int32, 64, 64)] * 2 + [(torch.int32, 1, 64)]
-
-
-def test_heads_of_eight_promise_no_equal_bits() -> None:
-    assert PackedBert(make_bert(), Pooling.MEAN).batch_invariant
-    assert not PackedBert(make_bert(num_attention_heads=6), Pooling.MEAN).batch_invariant
 
 
 def test_only_bert_as_it_was_published_is_packed() -> None:
