@@ -1,7 +1,7 @@
 """Documents to passages: the work of the `chunk` stage."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from typing import Any
 
@@ -12,7 +12,7 @@ from pipelines.filesystems import STORAGE
 from pipelines.transforms.units import Work
 from rag_core.corpus import Source, read_source
 from rag_core.passages import split_document
-from rag_core.records import Document, Passage
+from rag_core.records import Document, LeftOut, Passage, Reject
 from schemas import TABLES
 
 _BATCH_BYTES = 1 << 20
@@ -20,15 +20,31 @@ _BATCH_BYTES = 1 << 20
 _SMALL_FILE_BYTES = 64 << 10
 _UNIT_BYTES = 1 << 20
 
+ReadSource = Callable[[Source], Iterator[Document | Passage | LeftOut | Reject]]
+
+
+def read_stored(source: Source) -> Iterator[Document | Passage | LeftOut | Reject]:
+    """All records of a source, from where it lies."""
+    return read_source(STORAGE, source)
+
 
 class ChunkCorpus(Work):
     """Reads sources and cuts their documents; passages that a source holds already stay as they are."""
 
-    def __init__(self, sources: list[Source], passage_words: int, min_words: int, last_passage: str):
+    def __init__(
+        self,
+        sources: list[Source],
+        passage_words: int,
+        min_words: int,
+        last_passage: str,
+        read: ReadSource = read_stored,
+    ):
+        """`read` gives a source's records: all of them, unless a plan measures some."""
         self._sources = sources
         self._passage_words = passage_words
         self._min_words = min_words
         self._last_passage = last_passage
+        self._read = read
 
     def plan(self) -> list[Unit]:
         """The units, the largest first: a runner that deals them out in advance then does so evenly."""
@@ -51,7 +67,7 @@ class ChunkCorpus(Work):
     def compute(self, unit: Unit, loaded: Any, writer: UnitWriter) -> None:
         batches = _PassageBatches(writer)
         for index, fields in enumerate(unit.content["sources"]):
-            for record in writer.accepted(read_source(STORAGE, Source(**fields))):
+            for record in writer.accepted(self._read(Source(**fields))):
                 self._add(record, index, batches, writer)
         batches.flush()
 
