@@ -101,6 +101,22 @@ def test_transforms_know_no_command():
         assert all(name.startswith(allowed) for name in ours), module
 
 
+def test_estimates_know_no_command_no_options_and_no_runner():
+    """They measure a stage's own work: what a stage file hands them, without Beam."""
+    allowed = (
+        "pipelines.dataset.",
+        "pipelines.estimates.",
+        "pipelines.transforms.",
+        "pipelines.filesystems",
+    )
+    for module in modules_below("pipelines.estimates"):
+        found = IMPORTS[module]
+        assert {top(name) for name in found}.isdisjoint({"apache_beam", "argparse", "pydantic", "tqdm"}), (
+            module
+        )
+        assert all(name.startswith(allowed) for name in found if top(name) == "pipelines"), module
+
+
 @pytest.mark.parametrize("command", sorted(COMMANDS - {"pipelines.run"}))
 def test_a_stage_file_knows_no_other(command):
     assert IMPORTS[command].isdisjoint(COMMANDS - {command})
