@@ -1,13 +1,22 @@
 """Options that the stages with a generator share: `generate` and `classify`."""
 
+from collections.abc import Callable
 from typing import Any
 
 from pipelines.dataset.manifest import Input
+from pipelines.dataset.reader import Dataset
 from pipelines.dataset.target import Target
+from pipelines.estimates.forecasts import Estimate, Forecasts
+from pipelines.estimates.rows import devices_used, estimate_rows
 from pipelines.options import ModelSettings, option
+from pipelines.transforms.answers import RetrievalWork
 from pipelines.transforms.models import GeneratorLoader, threads_per_worker
 from rag_core.answers import DEFAULT_BATCH_TOKENS
 from rag_core.model_files import model_fingerprint, resolve_device, resolve_dtype, resolve_model
+
+# what an estimate answers first, and for how long: questions side by side are quicker than one by one
+_FIRST_QUESTIONS, _ENOUGH_SECONDS = 2, 4.0
+_SAMPLE_QUESTIONS = 256
 
 
 class AnswererSettings(ModelSettings):
@@ -51,4 +60,26 @@ class AnswererSettings(ModelSettings):
             rows_per_part=self.rows_per_part,
             max_rejects=self.max_rejects,
             details={"model": {"model": self.model, "fingerprint": model, "dtype": dtype}},
+        )
+
+    def estimate(
+        self,
+        made: str,
+        work_on: Callable[[Dataset, GeneratorLoader], RetrievalWork],
+        workers: int,
+        forecasts: Forecasts,
+    ) -> Estimate:
+        """What the table `made` will take, from answers to some of the retrievals."""
+        loader = self.loader(workers=1)
+        retrievals = forecasts.of(self.retrievals, "retrievals", sample_rows=_SAMPLE_QUESTIONS)
+        return estimate_rows(
+            retrievals,
+            "retrievals",
+            made,
+            lambda sample: work_on(sample, loader),
+            loader.load,
+            first_rows=_FIRST_QUESTIONS,
+            enough_seconds=_ENOUGH_SECONDS,
+            parts=retrievals.parts_of(self.rows_per_part),
+            processes=devices_used(self.device, workers),
         )

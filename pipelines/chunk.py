@@ -3,13 +3,15 @@
 from typing import Literal
 
 from pipelines.dataset.target import Target
+from pipelines.estimates.chunking import estimate_chunking
+from pipelines.estimates.forecasts import Estimate, Forecasts
 from pipelines.filesystems import STORAGE
 from pipelines.launch import Stage, Task
 from pipelines.options import StageSettings, option
 from pipelines.sources import input_files, raw_inputs
-from pipelines.transforms.passages import ChunkCorpus
+from pipelines.transforms.passages import ChunkCorpus, ReadSource, read_stored
 from pipelines.transforms.units import MakeDataset
-from rag_core.corpus import CORPUS_FORMATS, plan_sources
+from rag_core.corpus import CORPUS_FORMATS, Source, plan_sources
 
 
 class ChunkSettings(StageSettings):
@@ -29,7 +31,7 @@ class ChunkSettings(StageSettings):
 
 def prepare(settings: ChunkSettings, workers: int) -> list[Task]:
     """The passages to make, from the sources that the input names."""
-    sources = plan_sources(STORAGE, input_files(STORAGE, settings.input), settings.input_format)
+    sources = _sources(settings)
     for kind in sorted({source.format for source in sources}):
         if settings.input_format == "auto":
             count = len({source.path for source in sources if source.format == kind})
@@ -45,8 +47,25 @@ def prepare(settings: ChunkSettings, workers: int) -> list[Task]:
         max_rejects=settings.max_rejects,
         unique=True,
     )
-    work = ChunkCorpus(sources, settings.passage_words, settings.min_words, settings.last_passage)
-    return [Task(target, MakeDataset(target, work))]
+    return [Task(target, MakeDataset(target, _work(settings, sources)))]
+
+
+def estimate(settings: ChunkSettings, workers: int, forecasts: Forecasts) -> Estimate | None:
+    """What the passages will take."""
+    return estimate_chunking(
+        _sources(settings),
+        lambda sources, read: _work(settings, sources, read),
+        rows_per_part=settings.rows_per_part,
+        workers=workers,
+    )
+
+
+def _sources(settings: ChunkSettings) -> list[Source]:
+    return plan_sources(STORAGE, input_files(STORAGE, settings.input), settings.input_format)
+
+
+def _work(settings: ChunkSettings, sources: list[Source], read: ReadSource = read_stored) -> ChunkCorpus:
+    return ChunkCorpus(sources, settings.passage_words, settings.min_words, settings.last_passage, read)
 
 
 STAGE = Stage(
@@ -57,6 +76,7 @@ STAGE = Stage(
     writes="passages",
     example="rag-beam chunk --input corpus/*.jsonl --output out/passages",
     prepare=prepare,
+    estimate=estimate,
 )
 main = STAGE.main
 

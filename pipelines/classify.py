@@ -3,11 +3,13 @@
 from pydantic import field_validator
 
 from pipelines.answering import AnswererSettings
-from pipelines.dataset.reader import open_dataset
+from pipelines.dataset.reader import Dataset, open_dataset
+from pipelines.estimates.forecasts import Estimate, Forecasts
 from pipelines.filesystems import STORAGE
 from pipelines.launch import Stage, Task
 from pipelines.options import option
 from pipelines.transforms.answers import ClassifyQuestions
+from pipelines.transforms.models import GeneratorLoader
 from pipelines.transforms.units import MakeDataset
 from rag_core.classification import LabelSet
 
@@ -28,15 +30,26 @@ def prepare(settings: ClassifySettings, workers: int) -> list[Task]:
     """The labels to give."""
     retrievals = open_dataset(STORAGE, settings.retrievals, "retrievals")
     target = settings.target("labels", "classify", retrievals.as_input())
-    work = ClassifyQuestions(
+    work = _work(settings, retrievals, settings.loader(workers))
+    return [Task(target, MakeDataset(target, work))]
+
+
+def estimate(settings: ClassifySettings, workers: int, forecasts: Forecasts) -> Estimate:
+    """What the labels will take."""
+    return settings.estimate(
+        "labels", lambda sample, loader: _work(settings, sample, loader), workers, forecasts
+    )
+
+
+def _work(settings: ClassifySettings, retrievals: Dataset, loader: GeneratorLoader) -> ClassifyQuestions:
+    return ClassifyQuestions(
         retrievals,
-        settings.loader(workers),
+        loader,
         tuple(settings.label_set),
         n_docs=settings.n_docs,
         unit_rows=settings.unit_rows,
         batch_tokens=settings.batch_tokens,
     )
-    return [Task(target, MakeDataset(target, work))]
 
 
 STAGE = Stage(
@@ -48,6 +61,7 @@ STAGE = Stage(
     example="rag-beam classify --retrievals out/retrievals --model models/rag_token --label_set SUPPORTS=supported "
     "REFUTES=refuted --output out/labels",
     prepare=prepare,
+    estimate=estimate,
 )
 main = STAGE.main
 

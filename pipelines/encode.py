@@ -1,19 +1,24 @@
 """`rag-beam encode`: passages to vectors, with the passage encoder."""
 
 import dataclasses
+import math
 from typing import Literal
 
-from pipelines.dataset.reader import open_dataset
+from pipelines.dataset.reader import Dataset, open_dataset
 from pipelines.dataset.target import Target
+from pipelines.estimates.forecasts import Estimate, Forecasts
+from pipelines.estimates.rows import devices_used, estimate_rows
 from pipelines.filesystems import STORAGE
 from pipelines.launch import Stage, Task
 from pipelines.options import ModelSettings, option
-from pipelines.transforms.embeddings import EncodePassages
+from pipelines.transforms.embeddings import EncodePassages, Loaded
 from pipelines.transforms.models import PassageEncoderLoader, default_batch_tokens, threads_per_worker
 from pipelines.transforms.reuse import open_earlier
 from pipelines.transforms.units import MakeDataset
 from rag_core.storage import file_name
 from schemas.embeddings import embeddings_schema
+
+_FIRST_ROWS = 32  # that an estimate encodes
 
 
 class EncodeSettings(ModelSettings):
@@ -46,16 +51,7 @@ class EncodeSettings(ModelSettings):
 
 def prepare(settings: EncodeSettings, workers: int) -> list[Task]:
     """The embeddings to make, one part for each part of the passages."""
-    loader = PassageEncoderLoader(
-        model=settings.encoder,
-        device=settings.device,
-        dtype=settings.dtype,
-        max_tokens=settings.max_tokens,
-        passage_template=settings.passage_template,
-        allow_pickle=settings.allow_pickle,
-        num_threads=threads_per_worker(settings.num_threads, workers),
-    )
-    return encode_with(loader, settings)
+    return encode_with(_loader(settings, workers), settings)
 
 
 def encode_with(loader: PassageEncoderLoader, settings: EncodeSettings) -> list[Task]:
@@ -83,7 +79,49 @@ def encode_with(loader: PassageEncoderLoader, settings: EncodeSettings) -> list[
         details={"encoder": described | {"model": settings.encoder}}
         | ({"reused": dataclasses.asdict(earlier.as_input())} if earlier else {}),
     )
-    work = EncodePassages(
+    return [Task(target, MakeDataset(target, _work(settings, passages, loader, earlier)))]
+
+
+def estimate(settings: EncodeSettings, workers: int, forecasts: Forecasts) -> Estimate:
+    """What the embeddings will take, as if none could be reused."""
+    loader = _loader(settings, workers=1)
+    passages = forecasts.of(settings.passages, "passages")
+
+    def work_on(sample: Dataset) -> EncodePassages:
+        # as many units in hand as in the run: they need memory, and overlap
+        unit_rows = min(settings.unit_rows, math.ceil(sample.rows / EncodePassages.units_at_once))
+        return _work(settings.model_copy(update={"unit_rows": unit_rows}), sample, loader)
+
+    return estimate_rows(
+        passages,
+        "passages",
+        "embeddings",
+        work_on,
+        lambda: Loaded(loader.load(), None),
+        schema_of=lambda loaded: embeddings_schema(loaded.encoder.dimension, settings.vector_dtype),
+        first_rows=_FIRST_ROWS,
+        parts=passages.parts,
+        processes=devices_used(settings.device, workers),
+        notes=("without --reuse: an upper bound",) if settings.reuse else (),
+    )
+
+
+def _loader(settings: EncodeSettings, workers: int) -> PassageEncoderLoader:
+    return PassageEncoderLoader(
+        model=settings.encoder,
+        device=settings.device,
+        dtype=settings.dtype,
+        max_tokens=settings.max_tokens,
+        passage_template=settings.passage_template,
+        allow_pickle=settings.allow_pickle,
+        num_threads=threads_per_worker(settings.num_threads, workers),
+    )
+
+
+def _work(
+    settings: EncodeSettings, passages: Dataset, loader: PassageEncoderLoader, earlier: Dataset | None = None
+) -> EncodePassages:
+    return EncodePassages(
         passages,
         loader,
         unit_rows=settings.unit_rows,
@@ -91,7 +129,6 @@ def encode_with(loader: PassageEncoderLoader, settings: EncodeSettings) -> list[
         vector_dtype=settings.vector_dtype,
         earlier=earlier,
     )
-    return [Task(target, MakeDataset(target, work))]
 
 
 STAGE = Stage(
@@ -103,6 +140,7 @@ STAGE = Stage(
     example="rag-beam encode --passages out/passages --encoder facebook/dpr-ctx_encoder-single-nq-base "
     "--output out/embeddings",
     prepare=prepare,
+    estimate=estimate,
 )
 main = STAGE.main
 

@@ -5,11 +5,13 @@ from typing import Literal
 from pydantic import model_validator
 
 from pipelines.answering import AnswererSettings
-from pipelines.dataset.reader import open_dataset
+from pipelines.dataset.reader import Dataset, open_dataset
+from pipelines.estimates.forecasts import Estimate, Forecasts
 from pipelines.filesystems import STORAGE
 from pipelines.launch import Stage, Task
 from pipelines.options import option
 from pipelines.transforms.answers import GenerateAnswers
+from pipelines.transforms.models import GeneratorLoader
 from pipelines.transforms.units import MakeDataset
 from rag_core.answers import DecodingSettings
 
@@ -64,15 +66,26 @@ def prepare(settings: GenerateSettings, workers: int) -> list[Task]:
     retrievals = open_dataset(STORAGE, settings.retrievals, "retrievals")
     decoding = settings.decoding_settings()
     target = settings.target("answers", "generate", retrievals.as_input(), decoding=decoding.decoding)
-    work = GenerateAnswers(
+    work = _work(settings, retrievals, settings.loader(workers))
+    return [Task(target, MakeDataset(target, work))]
+
+
+def estimate(settings: GenerateSettings, workers: int, forecasts: Forecasts) -> Estimate:
+    """What the answers will take."""
+    return settings.estimate(
+        "answers", lambda sample, loader: _work(settings, sample, loader), workers, forecasts
+    )
+
+
+def _work(settings: GenerateSettings, retrievals: Dataset, loader: GeneratorLoader) -> GenerateAnswers:
+    return GenerateAnswers(
         retrievals,
-        settings.loader(workers),
-        decoding,
+        loader,
+        settings.decoding_settings(),
         n_docs=settings.n_docs,
         unit_rows=settings.unit_rows,
         passage_texts=not settings.no_passage_texts,
     )
-    return [Task(target, MakeDataset(target, work))]
 
 
 STAGE = Stage(
@@ -84,6 +97,7 @@ STAGE = Stage(
     example="rag-beam generate --retrievals out/retrievals --model facebook/rag-sequence-nq --model_type rag_sequence "
     "--output out/answers",
     prepare=prepare,
+    estimate=estimate,
 )
 main = STAGE.main
 

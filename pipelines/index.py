@@ -11,6 +11,8 @@ from pipelines.encoded_questions import (
     question_encoder_loader,
     questions_format_option,
 )
+from pipelines.estimates.forecasts import Estimate, Forecasts
+from pipelines.estimates.indexing import estimate_indexing
 from pipelines.filesystems import STORAGE
 from pipelines.launch import Stage, Task
 from pipelines.options import ModelSettings, option
@@ -96,6 +98,24 @@ def prepare(settings: IndexSettings, workers: int) -> list[Task]:
         carried=(build.step("shards"),),
     )
     return _steps(settings, workers, target, build, embeddings, passages, growth=[])
+
+
+def estimate(settings: IndexSettings, workers: int, forecasts: Forecasts) -> Estimate | None:
+    """What the shards of a new index, or of an addition, will take."""
+    if settings.embeddings is None or settings.passages is None:
+        return None
+
+    def work_on(folder: str, embeddings: Dataset, passages: Dataset) -> BuildShards:
+        build = IndexBuild(folder, join(folder, WORK), settings.factory, None)
+        return BuildShards(build, embeddings, passages, settings.shard_rows)
+
+    return estimate_indexing(
+        forecasts.of(settings.embeddings, "embeddings"),
+        forecasts.of(settings.passages, "passages"),
+        work_on,
+        factory=settings.factory,
+        shard_rows=settings.shard_rows,
+    )
 
 
 def _append(settings: IndexSettings, workers: int, embeddings: Dataset, passages: Dataset) -> list[Task]:
@@ -300,6 +320,7 @@ STAGE = Stage(
     writes="a MIPS index",
     example="rag-beam index --embeddings out/embeddings --passages out/passages --output out/index",
     prepare=prepare,
+    estimate=estimate,
 )
 main = STAGE.main
 

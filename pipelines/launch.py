@@ -22,6 +22,7 @@ from pipelines.dataset.lock import locked
 from pipelines.dataset.manifest import Manifest, read_manifest
 from pipelines.dataset.parts import flood_counts
 from pipelines.dataset.target import Target, claim
+from pipelines.estimates.forecasts import Estimate, Forecasts
 from pipelines.filesystems import STORAGE
 from pipelines.local_workers import WorkerDied, run_with_workers
 from pipelines.options import CommandParser, ModelSettings, S, StageSettings, add_arguments, parse
@@ -58,6 +59,9 @@ class Stage(Generic[S]):
       prepare: from settings to the data sets to make, in order; the last one is the output. It
         raises UsageError for anything wrong with options and inputs, before any work is done.
       report: a text to print when the output is there (None: the counts only).
+      estimate: from settings, workers and what is known of the inputs to what the work will take,
+        measured on a sample; it leaves nothing. It raises as `prepare` does, and gives None where
+        nothing can be said beforehand (for a stage without one: never).
     """
 
     name: str
@@ -68,6 +72,7 @@ class Stage(Generic[S]):
     example: str
     prepare: Callable[[S, int], list[Task]]
     report: Callable[[S, Manifest], str] | None = None
+    estimate: Callable[[S, int, Forecasts], Estimate | None] | None = None
 
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Runs the stage from a command line; returns the exit status."""

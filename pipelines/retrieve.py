@@ -11,15 +11,27 @@ from pipelines.encoded_questions import (
     question_encoder_loader,
     questions_format_option,
 )
+from pipelines.estimates.forecasts import Estimate, Forecasts
+from pipelines.estimates.indexing import forecast_index
+from pipelines.estimates.retrieving import Search, estimate_retrieval, forecast_questions
+from pipelines.estimates.rows import devices_used, estimate_rows
+from pipelines.filesystems import STORAGE
 from pipelines.launch import Stage, Task
 from pipelines.options import ModelSettings, option
+from pipelines.sources import input_files
 from pipelines.transforms.index_manifest import index_manifest
-from pipelines.transforms.models import threads_per_worker
+from pipelines.transforms.models import QuestionEncoderLoader, default_batch_tokens, threads_per_worker
+from pipelines.transforms.questions import EncodeQuestions
 from pipelines.transforms.search import SearchIndex, TakePassages
 from pipelines.transforms.units import MakeDataset
 from rag_core.errors import UsageError
 from rag_core.mips.factory import EXACT
+from rag_core.model_files import resolve_device
+from rag_core.questions import QuestionSource, plan_question_sources
 from rag_core.storage import join
+from schemas.question_vectors import question_vectors_schema
+
+_FIRST_ROWS = 32  # questions that an estimate encodes
 
 
 class RetrieveSettings(ModelSettings):
@@ -64,7 +76,7 @@ def prepare(settings: RetrieveSettings, workers: int) -> list[Task]:
     index = manifest.details["index"]
     threads = threads_per_worker(settings.num_threads, workers)
     work = join(settings.output, WORK)
-    loader = question_encoder_loader(settings, settings.encoder, settings.max_tokens, threads)
+    loader = _loader(settings, workers)
     asked = EncodedQuestions.plan(
         "retrieve",
         work,
@@ -124,18 +136,63 @@ def prepare(settings: RetrieveSettings, workers: int) -> list[Task]:
         num_threads=threads,
         device=settings.device,
     )
-    take = TakePassages(
-        settings.index,
-        asked.vectors.folder,
-        results.folder,
-        n_docs=settings.n_docs,
-        unit_rows=settings.unit_rows,
-    )
+    take = _take(settings, asked.vectors.folder, results.folder)
     return [
         *asked.tasks,
         Task(results, MakeDataset(results, search)),
         Task(retrievals, MakeDataset(retrievals, take)),
     ]
+
+
+def estimate(settings: RetrieveSettings, workers: int, forecasts: Forecasts) -> Estimate:
+    """What the retrievals will take: questions encoded, all vectors searched, passages taken."""
+    loader = _loader(settings, workers=1)
+    index = forecast_index(forecasts, settings.index)
+    questions = forecasts.estimated(settings.questions) or forecast_questions(_question_sources(settings))
+    encoded = estimate_rows(
+        questions,
+        "questions",
+        "question_vectors",
+        lambda sample: EncodeQuestions(
+            sample.path,
+            loader,
+            unit_rows=settings.unit_rows,
+            batch_tokens=settings.batch_tokens or default_batch_tokens(settings.device),
+        ),
+        loader.load,
+        schema_of=lambda encoder: question_vectors_schema(encoder.dimension),
+        first_rows=_FIRST_ROWS,
+        parts=1,
+        processes=devices_used(settings.device, workers),
+    )
+    search = Search(settings.n_docs, settings.memory_bytes, resolve_device(settings.device))
+    return estimate_retrieval(
+        index,
+        encoded,
+        lambda vectors, results: _take(settings, vectors, results),
+        search,
+        rows_per_part=settings.rows_per_part,
+    )
+
+
+def _question_sources(settings: RetrieveSettings) -> list[QuestionSource]:
+    files = input_files(STORAGE, [settings.questions])
+    return plan_question_sources(STORAGE, files, settings.questions_format)
+
+
+def _loader(settings: RetrieveSettings, workers: int) -> QuestionEncoderLoader:
+    threads = threads_per_worker(settings.num_threads, workers)
+    return question_encoder_loader(settings, settings.encoder, settings.max_tokens, threads)
+
+
+def _take(settings: RetrieveSettings, vectors_folder: str, results_folder: str) -> TakePassages:
+    return TakePassages(
+        settings.index,
+        vectors_folder,
+        results_folder,
+        n_docs=settings.n_docs,
+        unit_rows=settings.unit_rows,
+    )
 
 
 def chosen_effort(index: dict[str, Any], settings: RetrieveSettings) -> dict[str, int] | None:
@@ -208,6 +265,7 @@ STAGE = Stage(
     example="rag-beam retrieve --index out/index --questions questions.jsonl --encoder facebook/rag-sequence-nq "
     "--output out/retrievals",
     prepare=prepare,
+    estimate=estimate,
 )
 main = STAGE.main
 
