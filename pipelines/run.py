@@ -1,10 +1,13 @@
 """`rag-beam run`: the stages in order, from one file. A rerun goes on where the last one ended."""
 
 import argparse
+import contextlib
+import dataclasses
+import gc
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +15,12 @@ import pydantic
 import yaml
 
 from pipelines import chunk, classify, encode, evaluate, generate, index, retrieve
-from pipelines.dataset.manifest import read_manifest
+from pipelines.dataset.manifest import MANIFEST, Manifest, read_manifest
 from pipelines.dataset.target import is_unfinished
+from pipelines.estimates.forecasts import Forecasts, NothingKnown
+from pipelines.estimates.sample_run import folder_bytes
 from pipelines.filesystems import STORAGE, is_local
-from pipelines.launch import Stage, exit_status
+from pipelines.launch import Stage, exit_status, worker_count
 from pipelines.options import (
     CommandParser,
     Settings,
@@ -26,7 +31,9 @@ from pipelines.options import (
     path_kind,
     validated,
 )
+from pipelines.run_plan import Outcome, PlannedStep, comparison_table, plan_table, read_plan, write_plan
 from rag_core.errors import RagBeamError, UsageError
+from rag_core.peak_memory import PeakMemory
 from rag_core.storage import join
 
 STAGES: dict[str, Stage[Any]] = {
@@ -56,7 +63,11 @@ class RunSettings(Settings):
     output: str | None = option(
         "folder for the steps' outputs, in place of the run file's", None, path="data"
     )
-    plan: bool = option("print what would be done, and do nothing", False)
+    plan: bool = option(
+        "measure samples, print what each step would take, note it in plan.json beside the steps' outputs, and do "
+        "nothing else",
+        False,
+    )
 
 
 class RunFile(Settings):
@@ -81,6 +92,19 @@ class Step:
     stage: Stage[Any]
     settings: StageSettings
 
+    @property
+    def folder(self) -> str:
+        """Its output."""
+        return self.settings.output
+
+
+@dataclass(frozen=True)
+class Job:
+    """The steps to run, and the folder that holds a folder for each."""
+
+    output: str
+    steps: list[Step]
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the steps from a command line; returns the exit status."""
@@ -97,15 +121,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         add_arguments(parser, RunSettings)
         settings, beam_args = parse(parser, RunSettings, arguments)
         run_file = parser.parse_known_args(arguments)[0].run_file
-        steps = read_steps(run_file, settings)
+        job = read_job(run_file, settings)
         if settings.plan:
-            print(plan(steps))
+            print(plan_table(plan(job, beam_args)))
         else:
-            run(steps, beam_args)
+            run(job, beam_args)
     return status.code
 
 
-def read_steps(path: str, settings: RunSettings) -> list[Step]:
+def read_job(path: str, settings: RunSettings) -> Job:
     """The steps of a run file that `--only` leaves, validated before the first one begins.
 
     Raises:
@@ -130,42 +154,96 @@ def read_steps(path: str, settings: RunSettings) -> list[Step]:
     ]
     wanted = settings.only
     if wanted is None:
-        return steps
+        return Job(output, steps)
     known = {step.name for step in steps} | {step.stage.name for step in steps}
     for name in wanted:
         if name not in known:
             raise UsageError(f"--only {name}: {path} has the steps {', '.join(outputs)}")
-    return [step for step in steps if step.name in wanted or step.stage.name in wanted]
+    return Job(output, [step for step in steps if step.name in wanted or step.stage.name in wanted])
 
 
-def run(steps: Sequence[Step], beam_args: Sequence[str]) -> None:
-    """Runs the steps in order; what is complete is not done again.
+def run(job: Job, beam_args: Sequence[str]) -> None:
+    """Runs the steps in order; what is complete is not done again. Compares with the plan, where one was made.
 
     Raises:
       RagBeamError: as the step that failed raised it, its name before the message.
     """
-    for number, step in enumerate(steps, start=1):
-        print(f"[{number}/{len(steps)}] {step.name}", flush=True)
+    estimates = read_plan(job.output)
+    outcomes: dict[str, Outcome] = {}
+    for number, step in enumerate(job.steps, start=1):
+        print(f"[{number}/{len(job.steps)}] {step.name}", flush=True)
+        before, resumed = _manifest_bytes(step.folder), is_unfinished(STORAGE, step.folder)
         begin = time.monotonic()
-        try:
-            step.stage.run(step.settings, beam_args)
-        except RagBeamError as error:
-            error.args = (f"{step.name}: {error}",)
-            raise
-        print(f"    {time.monotonic() - begin:.1f} s", flush=True)
+        with _named(step), PeakMemory() as peak:
+            manifest = step.stage.run(step.settings, beam_args)
+        seconds = time.monotonic() - begin
+        print(f"    {seconds:.1f} s", flush=True)
+        outcome = _outcome(step.folder, manifest)
+        if step.settings.overwrite or _manifest_bytes(step.folder) != before:
+            outcome = dataclasses.replace(
+                outcome, seconds=seconds, memory_bytes=peak.anonymous, resumed=resumed
+            )
+        outcomes[step.name] = outcome
+    if estimates is not None:
+        print(f"\n{comparison_table(estimates, outcomes)}", flush=True)
 
 
-def plan(steps: Sequence[Step]) -> str:
-    """What a run would find and do, a line a step."""
-    lines = [f"{'step':<24}{'stage':<12}{'state':<12}output"]
-    for step in steps:
-        folder = step.settings.output
-        if STORAGE.exists(folder) and read_manifest(STORAGE, folder) is not None:
-            state = "complete"
-        else:
-            state = "unfinished" if is_unfinished(STORAGE, folder) else "to do"
-        lines.append(f"{step.name:<24}{step.stage.name:<12}{state:<12}{folder}")
-    return "\n".join(lines)
+def plan(job: Job, beam_args: Sequence[str]) -> list[PlannedStep]:
+    """What a run would find, and what it would take: measured on samples, noted in `plan.json`.
+
+    Raises:
+      RagBeamError: an input is missing or a model cannot be loaded, as the step would raise it.
+    """
+    forecasts = Forecasts()
+    planned: list[PlannedStep] = []
+    for number, step in enumerate(job.steps, start=1):
+        print(f"[{number}/{len(job.steps)}] {step.name}", file=sys.stderr, flush=True)
+        with _named(step):
+            planned.append(_planned(step, beam_args, forecasts))
+        gc.collect()  # as after a step that is run: the memory of the next one is measured from there
+    write_plan(job.output, planned)
+    return planned
+
+
+def _planned(step: Step, beam_args: Sequence[str], forecasts: Forecasts) -> PlannedStep:
+    manifest = read_manifest(STORAGE, step.folder)
+    stage = step.stage
+    if manifest is not None:
+        return PlannedStep(step.name, stage.name, "complete", outcome=_outcome(step.folder, manifest))
+    estimate = None
+    if stage.estimate is not None:
+        with contextlib.suppress(NothingKnown), PeakMemory() as peak:
+            estimate = stage.estimate(step.settings, worker_count(step.settings, beam_args), forecasts)
+    if estimate is not None:
+        estimate = dataclasses.replace(estimate, memory_bytes=peak.anonymous)
+    forecasts.add(step.folder, estimate)
+    state = "unfinished" if is_unfinished(STORAGE, step.folder) else "to do"
+    return PlannedStep(step.name, stage.name, state, estimate=estimate)
+
+
+def _outcome(folder: str, manifest: Manifest) -> Outcome:
+    """What lies in the folder of a finished step; of an index, vectors and passages are the same rows."""
+    rows = manifest.details["index"]["rows"] if manifest.table == "mips_index" else manifest.rows
+    return Outcome(rows, len(manifest.parts), folder_bytes(folder))
+
+
+def _manifest_bytes(folder: str) -> bytes | None:
+    """By which it is told whether a step has made something."""
+    try:
+        with STORAGE.open(join(folder, MANIFEST)) as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+@contextlib.contextmanager
+def _named(step: Step) -> Iterator[None]:
+    """Puts the step's name before the message of an error."""
+    try:
+        yield
+    except RagBeamError as error:
+        error.args = (f"{step.name}: {error}",)
+        raise
 
 
 def _step(

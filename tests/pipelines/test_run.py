@@ -58,18 +58,21 @@ def write_run_file(world: World, path: Path) -> dict:
 def test_the_whole_job_from_one_file_and_again(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    write_run_file(world, tmp_path / "run.yaml")
+    content = write_run_file(world, tmp_path / "run.yaml")
     assert status_of("run", str(tmp_path / "run.yaml"), plan=True) == 0
     assert capsys.readouterr().out.count("to do") == 6
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["plan.json"]
 
     rag_beam("run", str(tmp_path / "run.yaml"))
     assert read_table(tmp_path / "out" / "found").equals(read_table(world.made("retrievals")))
     assert manifest_of(tmp_path / "out" / "scores").rows == 1
-    capsys.readouterr()
+    estimate_and_fact = capsys.readouterr().out.partition("estimate / fact")[2].splitlines()
+    assert [line.split()[0] for line in estimate_and_fact[1:]] == list(content["steps"])
+    assert all("80 / 80" in line for line in estimate_and_fact[1:4])  # rows
 
     rag_beam("run", str(tmp_path / "run.yaml"))
-    assert capsys.readouterr().out.count("nothing to do") == 6
+    told, _, table = capsys.readouterr().out.partition("estimate / fact")
+    assert told.count("nothing to do") == table.count("nothing to do") == 6
     assert status_of("run", str(tmp_path / "run.yaml"), plan=True) == 0
     assert capsys.readouterr().out.count("complete") == 6
 
