@@ -3,9 +3,11 @@
     python -m benchmarks.encoding --input psgs_w100.tsv.gz --tokenizer all-MiniLM-L6-v2
 
 The encoder has BERT-base's sizes and random weights, since speed does not depend on them; `--tokenizer`
-is any folder with BERT's uncased vocabulary, so that lengths are real. All engines encode the same
-passages in turns. Beside each run the matrix product is measured at the model's own shapes; the share is
-that of the multiplications that the vectors need, without padding, at this rate.
+is any folder with BERT's uncased vocabulary, so that lengths are real. Passages are sorted by length, as
+every engine but DPR's loop would sort a corpus, and cut into groups; in each round all engines encode one
+group in turns, so that a machine whose speed drifts is the same for all, and ratios are taken within
+rounds. The matrix product is measured before and after ours at the model's own shapes; the share is that
+of the multiplications that the vectors need, without padding, at this rate.
 """
 
 import argparse
@@ -47,7 +49,9 @@ SIZES = {
 PEERS = ("dpr", "sentence_transformers", "onnx_float32", "onnx_int8")
 LEAST_COSINE = 0.999
 WIKIPEDIA_PASSAGES = 21_015_324  # of DPR's split
+REFERENCE = {"pair": "ours", "single": "ours single"}  # by what an engine takes: title and text, or one text
 Encode = Callable[[Sequence[str], Sequence[str]], np.ndarray]
+Group = tuple[list[str], list[str]]
 
 
 def main() -> None:
@@ -58,8 +62,8 @@ def main() -> None:
     )
     parser.add_argument("--tokenizer", required=True, help="folder with BERT's uncased vocabulary")
     parser.add_argument("--scale", choices=SIZES, default="base")
-    parser.add_argument("--passages", type=int, default=64, help="how many are encoded in a run")
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--passages", type=int, default=16, help="of a group")
+    parser.add_argument("--runs", type=int, default=9, help="groups, each encoded once by each engine")
     parser.add_argument(
         "--dtype", choices=["float32", "bfloat16", "float16"], default="float32", help="of ours"
     )
@@ -68,12 +72,13 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS)
     arguments = parser.parse_args()
 
-    titles, texts = read_passages(arguments.input, arguments.passages)
+    titles, texts = read_passages(arguments.input, arguments.passages * arguments.runs)
     with tempfile.TemporaryDirectory() as work:
         dpr, single = make_encoders(Path(work), arguments.tokenizer, SIZES[arguments.scale])
         engines = make_engines(arguments, dpr, single)
         encoder = load_passage_encoder(str(dpr), device=arguments.device, dtype=arguments.dtype)
-        write_report(compare(engines, encoder, titles, texts, arguments), arguments.json)
+        groups = groups_by_length(encoder, titles, texts, arguments.passages)
+        write_report(compare(engines, encoder, groups, arguments), arguments.json)
 
 
 def read_passages(path: str, count: int) -> tuple[list[str], list[str]]:
@@ -143,73 +148,72 @@ def make_engines(arguments: argparse.Namespace, dpr: Path, single: Path) -> dict
     return engines
 
 
+def groups_by_length(encoder: PassageEncoder, titles: list[str], texts: list[str], size: int) -> list[Group]:
+    """Titles and texts of passages of like length, `size` at a time; the groups in a random order."""
+    order = np.argsort([len(row) for row in encoder.tower.tokenize(titles, texts)], kind="stable")
+    groups = [
+        ([titles[row] for row in rows], [texts[row] for row in rows])
+        for rows in np.split(order, len(order) // size)
+    ]
+    np.random.default_rng(0).shuffle(groups)  # type: ignore[arg-type]
+    return groups
+
+
 def compare(
     engines: dict[str, tuple[str, Encode]],
     encoder: PassageEncoder,
-    titles: list[str],
-    texts: list[str],
+    groups: list[Group],
     arguments: argparse.Namespace,
 ) -> list[Comparison]:
-    """Runs the engines in turns; one comparison a peer."""
+    """Encodes each group by every engine; one comparison a peer."""
     seconds: dict[str, list[float]] = {name: [] for name in engines}
-    rates: list[float] = []
-    vectors: dict[str, np.ndarray] = {}
+    shares: list[float] = []
+    cosines: dict[str, list[float]] = {name: [] for name in engines}
     for _, encode in engines.values():
-        encode(titles[:2], texts[:2])
-    for run in range(arguments.runs):
+        encode(*(column[:2] for column in groups[0]))
+    for number, group in enumerate(groups):
+        vectors = {}
+        before = product_rate(arguments)
         for name, (_, encode) in engines.items():
-            rates.append(product_rate(arguments))
             began = time.perf_counter()
-            vectors[name] = encode(titles, texts)
+            vectors[name] = encode(*group)
             seconds[name].append(time.perf_counter() - began)
-            print(
-                f"run {run}, {name}: {len(texts) / seconds[name][-1]:.2f} passages/s, product {rates[-1]:.4g} GFLOP/s"
-            )
+            if name == "ours":
+                rate = (before + product_rate(arguments)) / 2
+                shares.append(
+                    needed_gflop(encoder, *group, SIZES[arguments.scale]) / seconds[name][-1] / rate
+                )
+        for name, (kind, _) in engines.items():
+            cosines[name].append(least_cosine(vectors[name], vectors[REFERENCE[kind]]))
+        times = ", ".join(f"{name} {times[-1]:.2f} s" for name, times in seconds.items())
+        print(f"group {number}: {times}; product {rate:.4g} GFLOP/s, share {shares[-1]:.0%}", flush=True)
 
-    needed = needed_gflop(encoder, titles, texts, SIZES[arguments.scale])
-    ours = statistics.median(seconds["ours"])
-    rate = statistics.median(rates)
+    speed = {name: arguments.passages / statistics.median(times) for name, times in seconds.items()}
     print(
-        f"ours: {len(texts) / ours:.2f} passages/s, {needed / ours:.4g} GFLOP/s of {rate:.4g} ({min(rates):.4g} to "
-        f"{max(rates):.4g}): {needed / ours / rate:.0%} of the matrix rate, "
-        f"{ours / len(texts) * WIKIPEDIA_PASSAGES / 3600:.3g} hours for {WIKIPEDIA_PASSAGES:,} passages"
+        f"ours: {speed['ours']:.2f} passages/s, {statistics.median(shares):.0%} of the matrix rate, "
+        f"{WIKIPEDIA_PASSAGES / speed['ours'] / 3600:.3g} hours for {WIKIPEDIA_PASSAGES:,} passages"
     )
+    settings = {name: getattr(arguments, name) for name in ("scale", "passages", "dtype", "device")}
     comparisons = []
     for name, (kind, _) in engines.items():
-        if name.startswith("ours"):
+        reference = REFERENCE[kind]
+        if name in REFERENCE.values():
             continue
-        reference = "ours" if kind == "pair" else "ours single"
-        mine, theirs = (len(texts) / statistics.median(seconds[engine]) for engine in (reference, name))
-        cosine = least_cosine(vectors[reference], vectors[name])
-        print(f"{name}: least cosine to ours {cosine:.6f}")
-        settings = {name: getattr(arguments, name) for name in ("scale", "passages", "dtype", "device")}
+        ratios = [theirs / mine for mine, theirs in zip(seconds[reference], seconds[name], strict=True)]
+        cosine = min(cosines[name])
+        print(
+            f"{name}: {min(ratios):.2f} to {max(ratios):.2f} times as long as ours, least cosine {cosine:.6f}"
+        )
         comparisons.append(
             Comparison(
                 f"encode against {name}",
                 "passages/s",
-                mine,
-                theirs,
-                mine / theirs,
-                arguments.runs,
-                settings,
-                cosine >= LEAST_COSINE,
-            )
-        )
-    if "ours float32" in vectors:
-        cosine = least_cosine(vectors["ours"], vectors["ours float32"])
-        mine, theirs = (
-            len(texts) / statistics.median(seconds[engine]) for engine in ("ours", "ours float32")
-        )
-        comparisons.append(
-            Comparison(
-                f"{arguments.dtype} against our float32",
-                "passages/s",
-                mine,
-                theirs,
-                mine / theirs,
-                arguments.runs,
-                {"least_cosine": cosine},
-                cosine >= LEAST_COSINE,
+                speed[reference],
+                speed[name],
+                statistics.median(ratios),
+                len(groups),
+                settings | {"least_cosine": cosine},
+                agrees=cosine >= LEAST_COSINE,
             )
         )
     return comparisons
