@@ -16,6 +16,7 @@ setup(
         "sentencepiece>=0.2",  # T5's slow tokenizer files
         "faiss-cpu>=1.12",  # MIPS: matrix product with top-k, approximate indexes
         "pyarrow>=20",  # Parquet tables, Arrow passage stores
+        "bm25s>=0.3",  # retrieval by words
         "numpy>=2",
         "threadpoolctl>=3.5",  # NumPy's matrix product shares the cores with the rest
         "datasets>=4",  # Hugging Face datasets as corpora and questions

@@ -12,7 +12,7 @@ from pipelines.sources import input_files, raw_inputs
 from pipelines.transforms.models import QuestionEncoderLoader, default_batch_tokens
 from pipelines.transforms.questions import EncodeQuestions, ReadQuestions
 from pipelines.transforms.units import MakeDataset
-from rag_core.questions import QUESTION_FORMATS, QuestionSource, plan_question_sources
+from rag_core.questions import QUESTION_FORMATS, plan_question_sources
 from rag_core.storage import join
 from schemas.question_vectors import question_vectors_schema
 
@@ -38,16 +38,36 @@ def question_encoder_loader(
     )
 
 
+def questions_to_read(stage: str, work: str, questions: str, questions_format: str) -> Task:
+    """The data set of the questions in files, under a stage's work folder.
+
+    Raises:
+      UsageError: no file, or an unknown format.
+    """
+    sources = plan_question_sources(STORAGE, input_files(STORAGE, [questions]), questions_format)
+    formats = sorted({source.format for source in sources})
+    if questions_format == "auto":
+        print(f"{stage}: {questions} read as {', '.join(formats)}")
+    target = Target(
+        folder=join(work, "questions"),
+        table="questions",
+        stage=stage,
+        settings={"questions_formats": formats},
+        inputs=raw_inputs(STORAGE, [source.path for source in sources]),
+        max_rejects=1.0,  # judged with the whole stage
+        unique=True,
+    )
+    return Task(target, MakeDataset(target, ReadQuestions(sources)))
+
+
 @dataclass(frozen=True)
 class EncodedQuestions:
     """The two data sets, questions and their vectors, under a stage's work folder.
 
     Attributes:
-      sources: the files, with the formats decided on.
       encoder: what is recorded of the question encoder (`QuestionEncoder.describe`).
     """
 
-    sources: list[QuestionSource]
     encoder: dict[str, Any]
     questions: Target
     vectors: Target
@@ -68,22 +88,11 @@ class EncodedQuestions:
         """Decides the files' formats and loads the encoder to know its vectors.
 
         Raises:
-          UsageError: no file, an unknown format, a model that cannot be loaded.
+          UsageError: as `questions_to_read`, or a model that cannot be loaded.
         """
         encoder = loader.load().describe()
-        sources = plan_question_sources(STORAGE, input_files(STORAGE, [questions]), questions_format)
-        formats = sorted({source.format for source in sources})
-        if questions_format == "auto":
-            print(f"{stage}: {questions} read as {', '.join(formats)}")
-        read = Target(
-            folder=join(work, "questions"),
-            table="questions",
-            stage=stage,
-            settings={"questions_formats": formats},
-            inputs=raw_inputs(STORAGE, [source.path for source in sources]),
-            max_rejects=1.0,  # judged with the whole stage
-            unique=True,
-        )
+        reading = questions_to_read(stage, work, questions, questions_format)
+        read = reading.target
         vectors = Target(
             folder=join(work, "question_vectors"),
             table="question_vectors",
@@ -99,8 +108,4 @@ class EncodedQuestions:
             unit_rows=unit_rows,
             batch_tokens=batch_tokens or default_batch_tokens(loader.device),
         )
-        tasks = [
-            Task(read, MakeDataset(read, ReadQuestions(sources))),
-            Task(vectors, MakeDataset(vectors, encode)),
-        ]
-        return cls(sources, encoder, read, vectors, tasks)
+        return cls(encoder, read, vectors, [reading, Task(vectors, MakeDataset(vectors, encode))])

@@ -1,21 +1,25 @@
 """`rag-beam retrieve`: the top K passages of an index for each question."""
 
 import sys
-from typing import Any
+from typing import Any, Literal
 
-from pipelines.dataset.manifest import Input
+from pydantic import model_validator
+
+from pipelines.dataset.manifest import Input, Manifest
 from pipelines.dataset.target import WORK, Target
 from pipelines.encoded_questions import (
     EncodedQuestions,
     QuestionsFormat,
     question_encoder_loader,
     questions_format_option,
+    questions_to_read,
 )
 from pipelines.estimates.forecasts import Estimate, Forecasts
 from pipelines.estimates.indexing import forecast_index
 from pipelines.estimates.retrieving import Search, estimate_retrieval, forecast_questions
 from pipelines.estimates.rows import devices_used, estimate_rows
 from pipelines.filesystems import STORAGE
+from pipelines.index_fit import EFFORT_OPTIONS, check_encoders_belong, chosen_effort
 from pipelines.launch import Stage, Task
 from pipelines.options import ModelSettings, option
 from pipelines.sources import input_files
@@ -24,13 +28,16 @@ from pipelines.transforms.models import QuestionEncoderLoader, default_batch_tok
 from pipelines.transforms.questions import EncodeQuestions
 from pipelines.transforms.search import SearchIndex, TakePassages
 from pipelines.transforms.units import MakeDataset
-from rag_core.errors import UsageError
-from rag_core.mips.factory import EXACT
+from pipelines.transforms.word_search import SearchWords
 from rag_core.model_files import resolve_device
 from rag_core.questions import QuestionSource, plan_question_sources
 from rag_core.storage import join
 from schemas.question_vectors import question_vectors_schema
 
+_BM25_ONLY = frozenset({"bm25_k1", "bm25_b"})
+_DENSE_ONLY = frozenset(
+    {"encoder", "max_tokens", "shard_tiles", "exact", "nprobe", "ef_search", "refine_factor", "batch_tokens"}
+)
 _FIRST_ROWS = 32  # questions that an estimate encodes
 
 
@@ -40,7 +47,14 @@ class RetrieveSettings(ModelSettings):
     index: str = option("a MIPS index of `rag-beam index`", path="data")
     questions: str = option("a question file, a glob, or a data set of questions", path="data")
     questions_format: QuestionsFormat = questions_format_option()
-    encoder: str = option("the question encoder, or a RAG checkpoint that holds it", path="model")
+    retriever: Literal["dense", "bm25"] = option(
+        "dense: by the encoder's vectors; bm25: by words, without an encoder", "dense"
+    )
+    encoder: str | None = option(
+        "the question encoder, or a RAG checkpoint that holds it; dense only", None, path="model"
+    )
+    bm25_k1: float = option("how soon further occurrences of a word stop to count; bm25 only", 0.9, ge=0)
+    bm25_b: float = option("how much a passage's length counts; bm25 only", 0.4, ge=0, le=1)
     n_docs: int = option("passages of a question (K)", 50, ge=1)
     max_tokens: int = option("tokens of a question that are encoded", 256, ge=2)
     question_block: int = option("questions searched for at once: a unit", 50_000, ge=1)
@@ -69,62 +83,52 @@ class RetrieveSettings(ModelSettings):
     unit_rows: int = option("questions of a unit to encode", 10_000, ge=1)
     rows_per_part: int = option("the most rows of a part", 50_000, ge=1)
 
+    @model_validator(mode="after")
+    def _options_go_together(self) -> "RetrieveSettings":
+        if self.retriever == "dense" and self.encoder is None:
+            raise ValueError("--encoder is required, unless --retriever is bm25")
+        others = self.model_fields_set & (_BM25_ONLY if self.retriever == "dense" else _DENSE_ONLY)
+        if others:
+            raise ValueError(f"--{min(others)}: has no meaning with --retriever {self.retriever}")
+        return self
+
+    def result_settings(self) -> dict[str, Any]:
+        """Those that count for the retriever chosen."""
+        others = _BM25_ONLY if self.retriever == "dense" else _DENSE_ONLY | {"dtype"}
+        return {name: value for name, value in super().result_settings().items() if name not in others}
+
 
 def prepare(settings: RetrieveSettings, workers: int) -> list[Task]:
-    """Four data sets, each made from the one before: questions, their vectors, rows found, passages."""
+    """The data sets on the way to the retrievals, each made from the ones before."""
     manifest = index_manifest(settings.index)
     index = manifest.details["index"]
-    threads = threads_per_worker(settings.num_threads, workers)
+    held = index["rows"] - index.get("gone", {"rows": 0})["rows"]
+    if settings.n_docs > held:
+        _warn(f"--n_docs {settings.n_docs}: {settings.index} holds {held} passages, all of them are returned")
+    if settings.retriever == "bm25":
+        return _by_words(settings, manifest)
+    return _by_vectors(settings, manifest, workers)
+
+
+def _by_vectors(settings: RetrieveSettings, manifest: Manifest, workers: int) -> list[Task]:
+    """Four data sets: questions, their vectors, rows found, passages."""
+    index = manifest.details["index"]
     work = join(settings.output, WORK)
-    loader = _loader(settings, workers)
     asked = EncodedQuestions.plan(
         "retrieve",
         work,
         settings.questions,
         settings.questions_format,
-        loader,
+        _loader(settings, workers),
         unit_rows=settings.unit_rows,
         batch_tokens=settings.batch_tokens,
     )
-    warning = check_encoders_belong(asked.encoder, index, settings)
-    effort = chosen_effort(index, settings)
-    held = index["rows"] - index.get("gone", {"rows": 0})["rows"]
-    if settings.n_docs > held:
-        _warn(f"--n_docs {settings.n_docs}: {settings.index} holds {held} passages, all of them are returned")
-    search_settings = {"n_docs": settings.n_docs, "question_block": settings.question_block, "effort": effort}
+    warning = check_encoders_belong(str(settings.encoder), asked.encoder, settings.index, index)
+    if warning is not None:
+        _warn(warning)
+    given = settings.model_dump(include=set(EFFORT_OPTIONS), exclude_none=True)
+    effort = chosen_effort(settings.index, index, given, settings.exact)
     tiles = settings.shard_tiles or workers
-    results = Target(
-        folder=join(work, f"search_results_{tiles}"),
-        table="search_results",
-        stage="retrieve",
-        settings=search_settings | {"shard_tiles": tiles},
-        inputs=[
-            Input(settings.index, manifest.fingerprint),
-            Input(asked.vectors.folder, asked.vectors.fingerprint),
-        ],
-        max_rejects=1.0,
-    )
-    retrievals = Target(
-        folder=settings.output,
-        table="retrievals",
-        stage="retrieve",
-        settings=settings.result_settings()
-        | {"encoder": asked.encoder, "dtype": asked.encoder["dtype"], "effort": effort},
-        inputs=[Input(settings.index, manifest.fingerprint), *asked.questions.inputs],
-        rows_per_part=settings.rows_per_part,
-        max_rejects=settings.max_rejects,
-        carried=(asked.questions.folder, asked.vectors.folder),
-        details={
-            "question_encoder": asked.encoder | {"model": settings.encoder},
-            "index": {
-                "path": settings.index,
-                "fingerprint": manifest.fingerprint,
-                "encoder": index["encoder"],
-                "factory": index["factory"],
-            },
-            "warnings": [warning] if warning else [],
-        },
-    )
     search = SearchIndex(
         settings.index,
         asked.vectors.folder,
@@ -133,8 +137,21 @@ def prepare(settings: RetrieveSettings, workers: int) -> list[Task]:
         shard_tiles=tiles,
         effort=effort,
         memory_bytes=settings.memory_bytes,
-        num_threads=threads,
+        num_threads=threads_per_worker(settings.num_threads, workers),
         device=settings.device,
+    )
+    results = _results(
+        settings, manifest, asked.vectors, f"search_results_{tiles}", {"effort": effort, "shard_tiles": tiles}
+    )
+    retrievals = _retrievals(
+        settings,
+        manifest,
+        (asked.questions, asked.vectors),
+        {"encoder": asked.encoder, "dtype": asked.encoder["dtype"], "effort": effort},
+        {
+            "question_encoder": asked.encoder | {"model": settings.encoder},
+            "warnings": [warning] if warning else [],
+        },
     )
     take = _take(settings, asked.vectors.folder, results.folder)
     return [
@@ -144,8 +161,85 @@ def prepare(settings: RetrieveSettings, workers: int) -> list[Task]:
     ]
 
 
-def estimate(settings: RetrieveSettings, workers: int, forecasts: Forecasts) -> Estimate:
-    """What the retrievals will take: questions encoded, all vectors searched, passages taken."""
+def _by_words(settings: RetrieveSettings, manifest: Manifest) -> list[Task]:
+    """Three data sets: questions, rows found, passages."""
+    reading = questions_to_read(
+        "retrieve", join(settings.output, WORK), settings.questions, settings.questions_format
+    )
+    questions = reading.target
+    weights = {"k1": settings.bm25_k1, "b": settings.bm25_b}
+    search = SearchWords(
+        settings.index,
+        questions.folder,
+        n_docs=settings.n_docs,
+        question_block=settings.question_block,
+        **weights,
+    )
+    results = _results(settings, manifest, questions, "search_results", {"bm25": weights})
+    retrievals = _retrievals(settings, manifest, (questions,), {}, {"bm25": weights})
+    take = TakePassages(
+        settings.index,
+        questions.folder,
+        results.folder,
+        n_docs=settings.n_docs,
+        unit_rows=settings.unit_rows,
+        questions_table="questions",
+    )
+    return [
+        reading,
+        Task(results, MakeDataset(results, search)),
+        Task(retrievals, MakeDataset(retrievals, take)),
+    ]
+
+
+def _results(
+    settings: RetrieveSettings, manifest: Manifest, asked: Target, name: str, how: dict[str, Any]
+) -> Target:
+    """The rows found for what is asked, on the way to the retrievals."""
+    return Target(
+        folder=join(settings.output, WORK, name),
+        table="search_results",
+        stage="retrieve",
+        settings={"n_docs": settings.n_docs, "question_block": settings.question_block} | how,
+        inputs=[Input(settings.index, manifest.fingerprint), Input(asked.folder, asked.fingerprint)],
+        max_rejects=1.0,
+    )
+
+
+def _retrievals(
+    settings: RetrieveSettings,
+    manifest: Manifest,
+    carried: tuple[Target, ...],
+    resolved: dict[str, Any],
+    details: dict[str, Any],
+) -> Target:
+    """The output; the first of `carried` are the questions."""
+    index = manifest.details["index"]
+    return Target(
+        folder=settings.output,
+        table="retrievals",
+        stage="retrieve",
+        settings=settings.result_settings() | resolved,
+        inputs=[Input(settings.index, manifest.fingerprint), *carried[0].inputs],
+        rows_per_part=settings.rows_per_part,
+        max_rejects=settings.max_rejects,
+        carried=tuple(target.folder for target in carried),
+        details={
+            "index": {
+                "path": settings.index,
+                "fingerprint": manifest.fingerprint,
+                "encoder": index["encoder"],
+                "factory": index["factory"],
+            },
+        }
+        | details,
+    )
+
+
+def estimate(settings: RetrieveSettings, workers: int, forecasts: Forecasts) -> Estimate | None:
+    """What the retrievals will take: questions encoded, all vectors searched, passages taken; None for BM25."""
+    if settings.retriever == "bm25":
+        return None
     loader = _loader(settings, workers=1)
     index = forecast_index(forecasts, settings.index)
     questions = forecasts.estimated(settings.questions) or forecast_questions(_question_sources(settings))
@@ -181,6 +275,7 @@ def _question_sources(settings: RetrieveSettings) -> list[QuestionSource]:
 
 
 def _loader(settings: RetrieveSettings, workers: int) -> QuestionEncoderLoader:
+    assert settings.encoder is not None  # the settings see to it
     threads = threads_per_worker(settings.num_threads, workers)
     return question_encoder_loader(settings, settings.encoder, settings.max_tokens, threads)
 
@@ -195,71 +290,14 @@ def _take(settings: RetrieveSettings, vectors_folder: str, results_folder: str) 
     )
 
 
-def chosen_effort(index: dict[str, Any], settings: RetrieveSettings) -> dict[str, int] | None:
-    """How hard an approximate index looks: its own effort, but for the options given; None: exactly.
-
-    Raises:
-      UsageError: an option of an approximate search for an exact one.
-    """
-    given = settings.model_dump(include={"nprobe", "ef_search", "refine_factor"}, exclude_none=True)
-    if index["factory"] != EXACT and not settings.exact:
-        return index["effort"] | given
-    if given:
-        raise UsageError(
-            f"--{next(iter(given))}: belongs to an approximate search; {settings.index} is searched exactly"
-        )
-    return None
-
-
-def check_encoders_belong(
-    encoder: dict[str, Any], index: dict[str, Any], settings: RetrieveSettings
-) -> str | None:
-    """Whether question encoder and index have one vector space; returns a warning where nobody recorded it.
-
-    Raises:
-      UsageError: another dimension; a one-tower encoder other than the index's; a question encoder
-        that was trained for another passage encoder.
-    """
-    question, passage = settings.encoder, settings.index
-    if encoder["dimension"] != index["dimension"]:
-        raise UsageError(
-            f"--encoder {question}: gives vectors of {encoder['dimension']} dimensions, {passage} holds "
-            f"{index['dimension']}; give the question encoder that belongs to the index's passage encoder"
-        )
-    indexed = index["encoder"]
-    belongs_to = encoder["passage_encoder_fingerprint"]
-    if indexed is None:
-        return _warn(
-            f"{passage}: does not say which encoder made its vectors; the scores mean something only if "
-            f"{question} belongs to it"
-        )
-    if belongs_to is not None and belongs_to != indexed["fingerprint"]:
-        raise UsageError(
-            f"--encoder {question}: belongs to the passage encoder {belongs_to[:12]}…, {passage} was made with "
-            f"{indexed['model']} ({indexed['fingerprint'][:12]}…); give the question encoder of the index"
-        )
-    if belongs_to is None and indexed["towers"] == 1:
-        raise UsageError(
-            f"--encoder {question}: is not the encoder that made {passage}, {indexed['model']} "
-            f"({indexed['fingerprint'][:12]}…), which encodes questions and passages alike; give that one"
-        )
-    if belongs_to is None:
-        return _warn(
-            f"{question}: does not record the passage encoder it was trained with; {passage} was made with "
-            f"{indexed['model']}"
-        )
-    return None
-
-
-def _warn(message: str) -> str:
+def _warn(message: str) -> None:
     print(f"retrieve: warning: {message}", file=sys.stderr)
-    return message
 
 
 STAGE = Stage(
     name="retrieve",
     settings=RetrieveSettings,
-    summary="Encodes questions and finds their passages by maximum inner product search.",
+    summary="Encodes questions and finds their passages by maximum inner product search, or by BM25.",
     reads="a MIPS index; question files: JSONL, DPR, CuratedTREC, KILT, SQuAD, FEVER, CSV, Parquet, datasets",
     writes="retrievals",
     example="rag-beam retrieve --index out/index --questions questions.jsonl --encoder facebook/rag-sequence-nq "

@@ -96,7 +96,7 @@ class SearchIndex(Work):
         )
         for begin in range(0, len(vectors), _RESULTS_AT_ONCE):
             part = slice(begin, begin + _RESULTS_AT_ONCE)
-            writer.write(_results_batch(SearchResult(found.scores[part], found.rows[part])))
+            writer.write(results_batch(SearchResult(found.scores[part], found.rows[part])))
         writer.read(len(vectors))
         writer.accept(len(vectors))
 
@@ -105,25 +105,41 @@ class TakePassages(Work):
     """Merges the tiles' results of each question and takes the passages from the index."""
 
     def __init__(
-        self, index_folder: str, vectors_folder: str, results_folder: str, *, n_docs: int, unit_rows: int
+        self,
+        index_folder: str,
+        questions_folder: str,
+        results_folder: str,
+        *,
+        n_docs: int,
+        unit_rows: int,
+        questions_table: str = "question_vectors",
     ):
+        """Stores the settings.
+
+        Args:
+          questions_folder: what was searched for, of which the questions' columns are taken.
+          questions_table: the table that it holds.
+        """
         self._index_folder = index_folder
-        self._vectors_folder = vectors_folder
+        self._questions_folder = questions_folder
+        self._questions_table = questions_table
         self._results_folder = results_folder
         self._n_docs = n_docs
         self._unit_rows = unit_rows
 
     def plan(self) -> Iterator[Unit]:
-        questions = open_dataset(STORAGE, self._vectors_folder, "question_vectors")
+        questions = open_dataset(STORAGE, self._questions_folder, self._questions_table)
         for number, begin in enumerate(range(0, questions.rows, self._unit_rows)):
             end = min(begin + self._unit_rows, questions.rows)
-            yield Unit(0, number, {"begin": begin, "end": end}, (self._vectors_folder,), records=end - begin)
+            yield Unit(
+                0, number, {"begin": begin, "end": end}, (self._questions_folder,), records=end - begin
+            )
 
     def load(self) -> MipsIndex:
         return open_index(self._index_folder)
 
     def compute(self, unit: Unit, loaded: MipsIndex, writer: UnitWriter) -> None:
-        questions = open_dataset(STORAGE, self._vectors_folder, "question_vectors")
+        questions = open_dataset(STORAGE, self._questions_folder, self._questions_table)
         results = open_dataset(STORAGE, self._results_folder, "search_results")
         for begin in range(unit.content["begin"], unit.content["end"], _QUESTIONS_AT_ONCE):
             end = min(begin + _QUESTIONS_AT_ONCE, unit.content["end"])
@@ -158,7 +174,7 @@ def open_index(folder: str) -> MipsIndex:
     return MipsIndex.open(STORAGE, folder, index_manifest(folder).details["index"])
 
 
-def _results_batch(found: SearchResult) -> pa.RecordBatch:
+def results_batch(found: SearchResult) -> pa.RecordBatch:
     """Rows of the search results table."""
     count, n_docs = found.rows.shape
     offsets = pa.array(np.arange(count + 1, dtype=np.int32) * n_docs)

@@ -29,6 +29,7 @@ from pipelines.transforms.scores import EvaluatePredictions, EvaluationSettings
 from pipelines.transforms.search import SearchIndex, TakePassages
 from pipelines.transforms.shards import BuildShards
 from pipelines.transforms.units import Work
+from pipelines.transforms.word_search import SearchWords
 from rag_core.answers import DecodingSettings
 from rag_core.corpus import Source
 from rag_core.questions import QuestionSource
@@ -255,6 +256,12 @@ WORKS: list[tuple[str, Work]] = [
             memory_bytes=2 << 30,
             num_threads=1,
             device="auto",
+        ),
+    ),
+    (
+        "search_results",
+        SearchWords(
+            "gs://bucket/index", "gs://bucket/questions", n_docs=50, question_block=50_000, k1=0.9, b=0.4
         ),
     ),
     (
