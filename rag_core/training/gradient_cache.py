@@ -1,0 +1,73 @@
+"""Gradients of a loss over all vectors of a batch, with the memory of a chunk (GradCache, Gao et al. 2021).
+
+An in-batch loss couples every text with every other, so accumulating the losses of small batches trains
+something else. But it sees the encoders through their vectors only: these are computed once without a
+graph, the loss gives a gradient for each, and chunk by chunk the encoder runs again and passes it on.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Side:
+    """One encoder and what it encodes.
+
+    Attributes:
+      encode: a chunk to its vectors [texts, D], with a graph where gradients are enabled.
+      chunks: what is encoded at a time, in order.
+    """
+
+    encode: Callable[[Any], Tensor]
+    chunks: Sequence[Any]
+
+
+def backward_by_chunks(sides: Sequence[Side], loss_of: Callable[..., Tensor]) -> Tensor:
+    """Adds to the parameters' gradients what `loss_of(*vectors).backward()` over whole sides would add.
+
+    Each chunk's second run draws the same random numbers as its first, so that dropout drops the same.
+
+    Args:
+      sides: usually questions and passages.
+      loss_of: the vectors of each side [its texts, D] to the loss, a scalar.
+
+    Returns:
+      The loss, detached.
+    """
+    states: list[_RandomState] = []
+    leaves: list[list[Tensor]] = []
+    with torch.no_grad():
+        for side in sides:
+            vectors = []
+            for chunk in side.chunks:
+                states.append(_RandomState())
+                vectors.append(side.encode(chunk))
+            leaves.append([chunk_vectors.requires_grad_() for chunk_vectors in vectors])
+    after = _RandomState()
+    loss = loss_of(*(torch.cat(vectors) for vectors in leaves))
+    loss.backward()
+    again = iter(states)
+    for side, vectors in zip(sides, leaves, strict=True):
+        for chunk, chunk_vectors in zip(side.chunks, vectors, strict=True):
+            next(again).restore()
+            side.encode(chunk).backward(chunk_vectors.grad)
+    after.restore()
+    return loss.detach()
+
+
+class _RandomState:
+    """Where the generators of all devices stand."""
+
+    def __init__(self) -> None:
+        self._cpu = torch.get_rng_state()
+        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+    def restore(self) -> None:
+        """Sets the generators back."""
+        torch.set_rng_state(self._cpu)
+        if self._cuda:
+            torch.cuda.set_rng_state_all(self._cuda)
