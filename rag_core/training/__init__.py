@@ -1,6 +1,15 @@
-"""What training minimises, and how: DPR's bi-encoder objective and gradients for batches beyond memory."""
+"""What training minimises: DPR's bi-encoder objective, by chunks whatever the batch, and RAG's −log p(y|x)."""
 
 from rag_core.training.gradient_cache import Side, backward_by_chunks
 from rag_core.training.in_batch import in_batch_nll, positive_ranks
+from rag_core.training.rag_loss import RagExample, document_scores, rag_nll
 
-__all__ = ["Side", "backward_by_chunks", "in_batch_nll", "positive_ranks"]
+__all__ = [
+    "RagExample",
+    "Side",
+    "backward_by_chunks",
+    "document_scores",
+    "in_batch_nll",
+    "positive_ranks",
+    "rag_nll",
+]
