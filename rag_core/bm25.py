@@ -8,12 +8,17 @@ the logits of p(z|x). The scoring is Lucene's, by bm25s: over the question's wor
 with N passages, n_w of them holding w, and f the occurrences of w in the passage.
 """
 
+import logging
 from collections.abc import Sequence
 
 import bm25s
 import numpy as np
 
 from rag_core.mips.search_result import IdsOf, SearchResult, rank
+
+logging.getLogger("bm25s").setLevel(
+    logging.WARNING
+)  # it tells each step at the level DEBUG, which it sets itself
 
 _WORD = r"(?u)\b\w+\b"
 

@@ -1,7 +1,7 @@
 """Reads one source: the reader of its format, and what becomes of a file that ends early."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from rag_core.corpus.csv import read_csv
 from rag_core.corpus.dpr_tsv import read_dpr_tsv
@@ -16,10 +16,16 @@ from rag_core.corpus.squad import read_squad
 from rag_core.corpus.text import read_text
 from rag_core.corpus.wikiextractor import read_wikiextractor
 from rag_core.corpus.wikipedia_xml import read_wikipedia_xml
-from rag_core.records import Document, LeftOut, Passage, Question, Reject, RejectReason
+from rag_core.records import Document, LeftOut, Passage, Reject, RejectReason
 from rag_core.storage import Storage
 
-R = TypeVar("R", bound=Document | Passage | Question | LeftOut | Reject)
+
+class _Record(Protocol):
+    @property
+    def position(self) -> int: ...
+
+
+R = TypeVar("R", bound=_Record)
 
 _READERS: Mapping[str, Callable[[Storage, Source], Iterator[Document | Passage | LeftOut | Reject]]] = {
     "wikipedia_xml": read_wikipedia_xml,
