@@ -93,8 +93,8 @@ class RetrieveSettings(ModelSettings):
         return self
 
     def result_settings(self) -> dict[str, Any]:
-        """Those that count for the retriever chosen."""
-        others = _BM25_ONLY if self.retriever == "dense" else _DENSE_ONLY | {"dtype"}
+        """Those that count for the retriever chosen; dense ones are told by not naming another."""
+        others = _BM25_ONLY | {"retriever"} if self.retriever == "dense" else _DENSE_ONLY | {"dtype"}
         return {name: value for name, value in super().result_settings().items() if name not in others}
 
 
