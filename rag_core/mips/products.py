@@ -86,8 +86,7 @@ class HostProducts:
         self._tile_questions = min(tile_questions, max(1, count))
         self._pairs = pairs
         self._products = np.full((count, asked.width), -np.inf, dtype=np.float32)
-        self._scores = self._products.copy()
-        self._rows = np.full((count, asked.width), -1, dtype=np.int64)
+        self._held = _Held(count, asked.width)
         self._least = np.full(count, -np.inf, dtype=np.float32)
         self._converted = np.empty((rows, dimension), dtype=np.float32)
         self._tile = np.empty(self._tile_questions * rows, dtype=np.float32)
@@ -95,7 +94,7 @@ class HostProducts:
     def add(self, first_row: int, stored: np.ndarray | torch.Tensor, gone: np.ndarray) -> None:
         block = _Block(first_row, np.asarray(stored))
         multiplied = as_float32(block.stored, self._converted)
-        for start in range(0, len(self._rows), self._tile_questions):
+        for start in range(0, len(self._products), self._tile_questions):
             factors = self._asked.factors[start : start + self._tile_questions]
             tile = self._tile[: len(factors) * len(multiplied)].reshape(len(factors), len(multiplied))
             np.matmul(factors, multiplied.T, out=tile)
@@ -103,7 +102,7 @@ class HostProducts:
             self._take(start, tile, block)
 
     def best(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self._products, self._scores, self._rows
+        return self._products, self._held.scores, self._held.rows
 
     def _take(self, start: int, tile: np.ndarray, block: "_Block") -> None:
         """Merges a tile of products of the questions from `start` on."""
@@ -156,15 +155,11 @@ class HostProducts:
         products = np.take_along_axis(products, kept, axis=1)
         # of what is new, its place among the block's; what no product was given for is none
         new = (kept >= width) & (products > -np.inf)
-        rows = np.take_along_axis(self._rows[where], np.minimum(kept, width - 1), axis=1)
-        scores = np.take_along_axis(self._scores[where], np.minimum(kept, width - 1), axis=1)
         line, place = np.nonzero(new)
         position = positions[line, kept[line, place] - width]
-        rows[line, place] = position + block.first_row
-        scores[line, place] = block.scores(self._asked.vectors, where[line], position, self._pairs)
-        none = (kept >= width) & ~new
-        rows[none], scores[none] = -1, -np.inf
-        self._products[where], self._rows[where], self._scores[where] = products, rows, scores
+        scores = block.scores(self._asked.vectors, where[line], position, self._pairs)
+        self._held.replace(where, kept, new, position + block.first_row, scores)
+        self._products[where] = products
         self._least[where] = products.min(axis=1)
 
 
@@ -177,17 +172,15 @@ class DeviceProducts:
         self._factors = torch.from_numpy(asked.factors).to(device)
         self._tile_questions = tile_questions
         self._pairs = pairs
-        shape = (len(asked.factors), asked.width)
-        self._products = torch.full(shape, -torch.inf, device=device)
-        self._scores = np.full(shape, -np.inf, dtype=np.float32)
-        self._rows = np.full(shape, -1, dtype=np.int64)
+        self._products = torch.full((len(asked.factors), asked.width), -torch.inf, device=device)
+        self._held = _Held(len(asked.factors), asked.width)
 
     def add(self, first_row: int, stored: np.ndarray | torch.Tensor, gone: np.ndarray) -> None:
         device = self._factors.device
         on_device = torch.as_tensor(stored).to(device)
         multiplied = on_device.float()
         hidden = torch.from_numpy(gone).to(device)
-        for start in range(0, len(self._rows), self._tile_questions):
+        for start in range(0, len(self._products), self._tile_questions):
             part = slice(start, start + self._tile_questions)
             products = _full_precision_product(self._factors[part], multiplied)
             products[:, hidden] = -torch.inf
@@ -199,7 +192,7 @@ class DeviceProducts:
             self._replace(start, first_row, on_device, kept, new, positions)
 
     def best(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self._products.cpu().numpy(), self._scores, self._rows
+        return self._products.cpu().numpy(), self._held.scores, self._held.rows
 
     def _replace(
         self,
@@ -211,20 +204,43 @@ class DeviceProducts:
         positions: torch.Tensor,
     ) -> None:
         """Puts the rows that entered a tile's best where the ones that left were (all [tile, width])."""
-        part = slice(start, start + len(kept))
-        places = kept.clamp(max=self._asked.width - 1).cpu().numpy()
-        rows = np.take_along_axis(self._rows[part], places, axis=1)
-        scores = np.take_along_axis(self._scores[part], places, axis=1)
-        none = (~new & (kept >= self._asked.width)).cpu().numpy()
-        rows[none], scores[none] = -1, -np.inf
-        line, place = np.nonzero(new.cpu().numpy())
+        where = np.arange(start, start + len(kept))
         entered, inverse = torch.unique(positions[new], return_inverse=True)
         block = _Block(0, on_device[entered].cpu().numpy())  # only the rows that entered come back
-        scores[line, place] = block.scores(
-            self._asked.vectors, line + start, inverse.cpu().numpy(), self._pairs
-        )
-        rows[line, place] = positions[new].cpu().numpy() + first_row
-        self._rows[part], self._scores[part] = rows, scores
+        is_new = new.cpu().numpy()
+        line, _ = np.nonzero(is_new)
+        scores = block.scores(self._asked.vectors, where[line], inverse.cpu().numpy(), self._pairs)
+        rows = positions[new].cpu().numpy() + first_row
+        self._held.replace(where, kept.cpu().numpy(), is_new, rows, scores)
+
+
+class _Held:
+    """The best rows of B questions and their exact scores, [B, width] in no order; −1 and −inf where none is."""
+
+    def __init__(self, questions: int, width: int) -> None:
+        self.scores = np.full((questions, width), -np.inf, dtype=np.float32)
+        self.rows = np.full((questions, width), -1, dtype=np.int64)
+
+    def replace(
+        self, where: np.ndarray, kept: np.ndarray, new: np.ndarray, rows: np.ndarray, scores: np.ndarray
+    ) -> None:
+        """Puts what is new in the places of what leaves.
+
+        Args:
+          where: the questions, int64 [n].
+          kept: what each of their places takes, [n, width]: below width one of what is held, else one of
+            what was found.
+          new: bool [n, width], the places that take what was found; the others of these become empty.
+          rows, scores: of what is new, int64 and float32 [new], place by place.
+        """
+        width = self.rows.shape[1]
+        stays = np.minimum(kept, width - 1)
+        empty = (kept >= width) & ~new
+        for held, entered, nothing in ((self.rows, rows, -1), (self.scores, scores, -np.inf)):
+            values = np.take_along_axis(held[where], stays, axis=1)
+            values[empty] = nothing
+            values[new] = entered
+            held[where] = values
 
 
 @dataclass(frozen=True, slots=True)
