@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, BertConfig, BertModel, DPRContextEncoder, PreTrainedTokenizerBase
 
-from rag_core.encoders.padded_model import pad_rows
 from rag_core.encoders.pooling import Pooling
+from rag_core.padding import pad_rows
 
 DPR_BATCH = 32
 DPR_TOKENS = 256
@@ -110,7 +110,7 @@ class OnnxRuntime:
         vectors: list[Any] = [None] * len(rows)
         for begin in range(0, len(rows), ONNX_BATCH):
             batch = order[begin : begin + ONNX_BATCH]
-            ids, mask = (tensor.numpy() for tensor in pad_rows([np.array(rows[row]) for row in batch], 0))
+            ids, mask = (tensor.numpy() for tensor in pad_rows([rows[row] for row in batch], 0))
             [states] = self._session.run(None, {"input_ids": ids, "attention_mask": mask})
             for row, vector in zip(batch, states, strict=True):
                 vectors[row] = vector

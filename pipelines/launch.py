@@ -179,9 +179,8 @@ def worker_count(settings: StageSettings, beam_args: Sequence[str]) -> int:
         return asked or os.cpu_count() or 1
     if not isinstance(settings, ModelSettings):
         return 1
-    from pipelines.transforms.devices import (
-        default_workers,  # late: only models need torch, which takes seconds
-    )
+    # late: only models need torch, which takes seconds
+    from pipelines.transforms.devices import default_workers
 
     return default_workers(settings.device)
 

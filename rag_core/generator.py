@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
@@ -27,6 +26,7 @@ from rag_core.model_files import (
     resolve_model,
     use_safetensors,
 )
+from rag_core.padding import pad_rows
 from rag_core.row_positions import RowPositions
 from rag_core.shared_attention import SHARED_ATTENTION
 
@@ -114,15 +114,9 @@ class Generator:
     @torch.inference_mode()
     def _encode(self, contexts: Sequence[Sequence[int]]) -> Tensor:
         """Encoder states of contexts, padded to the longest."""
-        ids = pad_sequence(
-            [torch.tensor(context) for context in contexts],
-            batch_first=True,
-            padding_value=self.model.config.pad_token_id or 0,
-        )
-        lengths = torch.tensor([len(context) for context in contexts])
-        mask = torch.arange(ids.shape[1]) < lengths.unsqueeze(1)
+        ids, mask = pad_rows(contexts, self.model.config.pad_token_id or 0)
         states: Tensor = self.model.get_encoder()(
-            input_ids=ids.to(self.device), attention_mask=mask.long().to(self.device), return_dict=True
+            input_ids=ids.to(self.device), attention_mask=mask.to(self.device), return_dict=True
         ).last_hidden_state
         return states
 

@@ -63,6 +63,13 @@ class Unit:
         return f"unit {self.source:05d}-{self.number:06d} ({self.origins[0]}{more})"
 
 
+def row_units(origin: str, rows: int, unit_rows: int) -> Iterator[Unit]:
+    """Runs of at most `unit_rows` of the rows of one data set, as the units of one source."""
+    for number, begin in enumerate(range(0, rows, unit_rows)):
+        end = min(begin + unit_rows, rows)
+        yield Unit(0, number, {"begin": begin, "end": end}, (origin,), records=end - begin)
+
+
 @dataclass
 class UnitReport:
     """What a committed unit holds: the only thing that crosses from unit to assembly."""

@@ -66,7 +66,7 @@ class Measuring:
 
     def halves(self, index: MipsIndex) -> tuple[Sample, Sample, str]:
         """A sample to tune on, one of other questions to measure by, and where they came from."""
-        live = np.setdiff1d(np.arange(index.rows), index.gone, assume_unique=True)
+        live = index.live
         questions, source = self.questions(), "--questions"
         if questions is None:
             drawn = live[sample_rows(len(live), 2 * self.n_questions, seed=1)]

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.dataset.reader import Dataset, open_dataset
-from pipelines.dataset.unit import Unit, UnitWriter
+from pipelines.dataset.unit import Unit, UnitWriter, row_units
 from pipelines.filesystems import STORAGE
 from pipelines.transforms.index_manifest import index_manifest
 from pipelines.transforms.models import limit_threads
@@ -129,11 +129,7 @@ class TakePassages(Work):
 
     def plan(self) -> Iterator[Unit]:
         questions = open_dataset(STORAGE, self._questions_folder, self._questions_table)
-        for number, begin in enumerate(range(0, questions.rows, self._unit_rows)):
-            end = min(begin + self._unit_rows, questions.rows)
-            yield Unit(
-                0, number, {"begin": begin, "end": end}, (self._questions_folder,), records=end - begin
-            )
+        yield from row_units(self._questions_folder, questions.rows, self._unit_rows)
 
     def load(self) -> MipsIndex:
         return open_index(self._index_folder)

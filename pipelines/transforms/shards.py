@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.dataset.reader import Dataset
-from pipelines.dataset.unit import Unit, UnitWriter
+from pipelines.dataset.unit import Unit, UnitWriter, row_units
 from pipelines.filesystems import STORAGE
 from pipelines.transforms.index_build import IndexBuild, entry_batch
 from pipelines.transforms.units import Work
@@ -32,9 +32,7 @@ class BuildShards(Work):
         self._shard_rows = shard_rows
 
     def plan(self) -> Iterator[Unit]:
-        for number, begin in enumerate(range(0, self._embeddings.rows, self._shard_rows)):
-            end = min(begin + self._shard_rows, self._embeddings.rows)
-            yield Unit(0, number, {"begin": begin, "end": end}, (self._embeddings.path,), records=end - begin)
+        yield from row_units(self._embeddings.path, self._embeddings.rows, self._shard_rows)
 
     def load(self) -> set[str]:
         """The ids among the new ones that the growing index holds already."""

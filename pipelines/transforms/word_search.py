@@ -1,14 +1,14 @@
 """Questions through an index by their words: `retrieve --retriever bm25`.
 
-questions ─SearchWords─▶ search results ─TakePassages─▶ retrievals
+    questions ─SearchWords─▶ search results ─TakePassages─▶ retrievals
+
+No vectors take part.
 """
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from pipelines.dataset.reader import open_dataset
-from pipelines.dataset.unit import Unit, UnitWriter
+from pipelines.dataset.unit import Unit, UnitWriter, row_units
 from pipelines.filesystems import STORAGE
 from pipelines.transforms.search import open_index, results_batch
 from pipelines.transforms.units import Work
@@ -43,15 +43,11 @@ class SearchWords(Work):
 
     def plan(self) -> Iterator[Unit]:
         questions = open_dataset(STORAGE, self._questions_folder, "questions")
-        for number, begin in enumerate(range(0, questions.rows, self._question_block)):
-            end = min(begin + self._question_block, questions.rows)
-            yield Unit(
-                0, number, {"begin": begin, "end": end}, (self._questions_folder,), records=end - begin
-            )
+        yield from row_units(self._questions_folder, questions.rows, self._question_block)
 
     def load(self) -> Bm25:
         index = open_index(self._index_folder)
-        live = np.setdiff1d(np.arange(index.rows), index.gone)
+        live = index.live
         passages: list[str] = []
         for begin in range(0, len(live), _PASSAGES_AT_ONCE):
             taken = index.passages(live[begin : begin + _PASSAGES_AT_ONCE])

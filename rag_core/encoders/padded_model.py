@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from rag_core.encoders.pooling import Pooling
+from rag_core.padding import pad_rows
 
 
 class PaddedModel:
@@ -35,14 +36,3 @@ class PaddedModel:
             return states[:, 0]
         weights = mask.unsqueeze(-1).float()
         return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)
-
-
-def pad_rows(rows: Sequence[np.ndarray], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and attention mask (int64, [rows, longest]), padded on the right."""
-    longest = max(1, *(len(row) for row in rows))
-    ids = np.full((len(rows), longest), pad_id, dtype=np.int64)
-    mask = np.zeros((len(rows), longest), dtype=np.int64)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = row
-        mask[number, : len(row)] = 1
-    return torch.from_numpy(ids), torch.from_numpy(mask)

@@ -60,7 +60,7 @@ def choose_factory(
       n_questions: how many rows to sample where `questions` is None.
       memory_bytes: what searching the finished index may take.
     """
-    live = np.setdiff1d(np.arange(index.rows), index.gone, assume_unique=True)
+    live = index.live
     if len(live) < _LEAST_ROWS:
         return EXACT, []
     vectors = index.vectors(live[sample_rows(len(live), TRIAL_ROWS)])

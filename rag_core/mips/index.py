@@ -100,6 +100,11 @@ class MipsIndex:
         return self.rows - len(self._gone)
 
     @property
+    def live(self) -> np.ndarray:
+        """The rows that can be found, int64, ascending."""
+        return np.setdiff1d(np.arange(self.rows), self._gone, assume_unique=True)
+
+    @property
     def code_bytes(self) -> int:
         """Bytes of the FAISS files; 0 of an exact index."""
         return sum(codes.bytes for codes in self._codes)

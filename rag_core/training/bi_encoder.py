@@ -16,10 +16,10 @@ from transformers import (
 
 from rag_core.context import PassageText
 from rag_core.encoders.loading import PASSAGE_ENCODER_KEY
-from rag_core.encoders.padded_model import pad_rows
 from rag_core.encoders.pretrained import LoadSettings, load_model, load_tokenizer, usable_tokens
 from rag_core.encoders.tokenization import Tokenize, tokenizing
 from rag_core.model_files import model_fingerprint, resolve_device, resolve_model
+from rag_core.padding import pad_rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rag_core.training.random_state import RandomState
+
 
 @dataclass(frozen=True)
 class Side:
@@ -38,16 +40,16 @@ def backward_by_chunks(sides: Sequence[Side], loss_of: Callable[..., Tensor]) ->
     Returns:
       The loss, detached.
     """
-    states: list[_RandomState] = []
+    states: list[RandomState] = []
     leaves: list[list[Tensor]] = []
     with torch.no_grad():
         for side in sides:
             vectors = []
             for chunk in side.chunks:
-                states.append(_RandomState())
+                states.append(RandomState.now())
                 vectors.append(side.encode(chunk))
             leaves.append([chunk_vectors.requires_grad_() for chunk_vectors in vectors])
-    after = _RandomState()
+    after = RandomState.now()
     loss = loss_of(*(torch.cat(vectors) for vectors in leaves))
     loss.backward()
     again = iter(states)
@@ -57,17 +59,3 @@ def backward_by_chunks(sides: Sequence[Side], loss_of: Callable[..., Tensor]) ->
             side.encode(chunk).backward(chunk_vectors.grad)
     after.restore()
     return loss.detach()
-
-
-class _RandomState:
-    """Where the generators of all devices stand."""
-
-    def __init__(self) -> None:
-        self._cpu = torch.get_rng_state()
-        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-
-    def restore(self) -> None:
-        """Sets the generators back."""
-        torch.set_rng_state(self._cpu)
-        if self._cuda:
-            torch.cuda.set_rng_state_all(self._cuda)

@@ -12,10 +12,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from rag_core.marginalize import float32_or_better, rag_sequence_nll, rag_token_nll, token_log_probs
+from rag_core.padding import pad_rows
 
 ModelType = Literal["rag_sequence", "rag_token"]
 
@@ -74,10 +74,11 @@ def rag_nll(
         raise ValueError(f"expected {count} examples of {n_docs} contexts each, as there are scores")
     if not all(example.target for example in examples):
         raise ValueError("a target without tokens has no probability; give it its end token at least")
-    targets = _padded([example.target for example in examples], 0)
-    mask = _mask([example.target for example in examples])
+    targets, mask = pad_rows([example.target for example in examples], 0)
     under_documents = _token_log_probs(generator, prompt, examples, targets.repeat_interleave(n_docs, dim=0))
-    return _NLL[model_type](doc_scores, under_documents.view(count, n_docs, -1), mask.to(doc_scores.device))
+    return _NLL[model_type](
+        doc_scores, under_documents.view(count, n_docs, -1), mask.bool().to(doc_scores.device)
+    )
 
 
 def _token_log_probs(
@@ -87,21 +88,11 @@ def _token_log_probs(
     device = generator.device
     contexts = [context for example in examples for context in example.contexts]
     starts = torch.tensor(prompt).expand(len(contexts), -1)
+    ids, mask = pad_rows(contexts, generator.config.pad_token_id or 0)
     logits = generator(
-        input_ids=_padded(contexts, generator.config.pad_token_id or 0).to(device),
-        attention_mask=_mask(contexts).long().to(device),
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
         decoder_input_ids=torch.cat([starts, targets[:, :-1]], dim=1).to(device),
         use_cache=False,
     ).logits
     return token_log_probs(logits[:, len(prompt) - 1 :], targets.to(device))
-
-
-def _padded(rows: Sequence[Sequence[int]], padding: int) -> Tensor:
-    """int64 [rows, longest], padded on the right."""
-    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=padding)
-
-
-def _mask(rows: Sequence[Sequence[int]]) -> Tensor:
-    """bool [rows, longest], True for what is no padding."""
-    lengths = torch.tensor([len(row) for row in rows])
-    return torch.arange(int(lengths.max())) < lengths.unsqueeze(1)

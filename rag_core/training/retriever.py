@@ -4,6 +4,7 @@ Everything random is drawn from the seed, the epoch and the step, or saved: the 
 hard negatives are taken, dropout. So a run that was interrupted and one that was not give the same floats.
 """
 
+import functools
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from rag_core.training.bi_encoder import BiEncoder
 from rag_core.training.examples import TrainingQuestion
 from rag_core.training.gradient_cache import Side, backward_by_chunks
 from rag_core.training.in_batch import in_batch_nll
+from rag_core.training.random_state import RandomState
 
 
 @dataclass(frozen=True)
@@ -117,12 +119,13 @@ class RetrieverTrainer:
 
     def save_checkpoint(self, storage: Storage, path: str) -> None:
         """Writes all that the rest of the run depends on, whole or not at all."""
+        random = RandomState.now()
         state = {
             "steps_done": self.steps_done,
             "weights": self._bi_encoder.state_dict(),
             "optimizer": self._optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "random": random.cpu,
+            "random_cuda": random.cuda,
         }
         content = io.BytesIO()
         torch.save(state, content)
@@ -143,16 +146,13 @@ class RetrieverTrainer:
             state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
             self._bi_encoder.load_state_dict(state["weights"])
             self._optimizer.load_state_dict(state["optimizer"])
-        except (
-            Exception
-        ) as error:  # by what is damaged: RuntimeError, UnpicklingError, KeyError, ValueError …
+        except Exception as error:
+            # by what is damaged: RuntimeError, UnpicklingError, KeyError, ValueError …
             raise UsageError(
                 f"{path}: cannot be resumed from ({type(error).__name__}: {error}); remove it to start afresh"
             ) from error
         self.steps_done = state["steps_done"]
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"]:
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+        RandomState(state["random"], state["random_cuda"]).restore()
 
     def _learning_rate(self, step: int) -> float:
         """Linear warm-up, then linear decay to 0 at the end, of step 0, 1, …"""
@@ -163,11 +163,17 @@ class RetrieverTrainer:
 
     def _batch(self, step: int) -> RetrieverBatch:
         epoch, number = divmod(step, self._steps_an_epoch)
-        order = np.random.default_rng([self._settings.seed, epoch]).permutation(len(self._questions))
+        order = _epoch_order(self._settings.seed, epoch, len(self._questions))
         size = self._settings.batch_questions
         chosen = [self._questions[row] for row in order[number * size : (number + 1) * size]]
         draw = np.random.default_rng([self._settings.seed, epoch, number])
         return make_batch(chosen, self._settings.hard_negatives, draw)
+
+
+@functools.lru_cache(maxsize=1)
+def _epoch_order(seed: int, epoch: int, questions: int) -> np.ndarray:
+    """The order of an epoch's questions; drawn once an epoch, not at each step."""
+    return np.random.default_rng([seed, epoch]).permutation(questions)
 
 
 def make_batch(
@@ -182,10 +188,9 @@ def make_batch(
     positives = [places.setdefault(question.positives[0], len(places)) for question in questions]
     for question in questions:
         count = min(hard_negatives, len(question.hard_negatives))
-        for number in (
-            sorted(draw.choice(len(question.hard_negatives), count, replace=False)) if count else ()
-        ):
-            places.setdefault(question.hard_negatives[number], len(places))
+        if count:
+            for number in sorted(draw.choice(len(question.hard_negatives), count, replace=False)):
+                places.setdefault(question.hard_negatives[number], len(places))
     excluded = torch.zeros(len(questions), len(places), dtype=torch.bool)
     for row, question in enumerate(questions):
         for passage in question.positives[1:]:

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from rag_core.encoders.padded_model import pad_rows
+from rag_core.padding import pad_rows
 
 
 def test_rows_are_padded_on_the_right() -> None:
