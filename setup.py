@@ -29,6 +29,8 @@ setup(
         "sacrebleu>=2.5",  # BLEU-1
     ],
     extras_require={
+        # several devices; the plot of a training run
+        "train": ["accelerate>=1.10", "matplotlib>=3.9"],
         "gcp": ["apache-beam[gcp]>=2.77"],
         "aws": ["apache-beam[aws]>=2.77"],
         "test": [
@@ -36,6 +38,8 @@ setup(
             "pytest-xdist>=3.6",  # a process a core
             "hypothesis>=6.130",
             "scipy>=1.14",
+            "accelerate>=1.10",  # training by several processes
+            "matplotlib>=3.9",  # the plot of a training run
             "ruff>=0.12",
             "mypy>=1.17",
             "types-PyYAML",

@@ -14,7 +14,13 @@ from safetensors.torch import load_file
 from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as NormalizerSequence
 from torch.nn import functional
-from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForTextEncoding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from rag_core.encoders.packed_bert import PackedBert, is_packable
 from rag_core.encoders.padded_model import PaddedModel
@@ -56,6 +62,28 @@ class SentenceTransformer:
     passage_prompt: str
 
 
+@dataclass(frozen=True, eq=False)
+class SentenceTransformerParts:
+    """What such a folder is made of.
+
+    Attributes:
+      transformer_folder: holds the transformer's own files; the folder itself, or one below it.
+      layers: applied to the pooled vectors, in turn.
+      dimension: of the vectors.
+      max_tokens: special tokens included.
+    """
+
+    transformer_folder: Path
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    pooling: Pooling
+    layers: list[Layer]
+    dimension: int
+    max_tokens: int
+    question_prompt: str
+    passage_prompt: str
+
+
 @dataclass(frozen=True)
 class _Module:
     name: str  # the last part of its type: the packages before it changed between versions
@@ -63,10 +91,29 @@ class _Module:
 
 
 def load(folder: Path, settings: LoadSettings) -> SentenceTransformer:
-    """Loads a sentence-transformers folder.
+    """Loads a sentence-transformers folder to encode with.
 
     Raises:
       UsageError: a module, pooling or option that would not be honoured; damaged or missing files.
+    """
+    parts = load_parts(folder, settings)
+    model, tokenizer = parts.model, parts.tokenizer
+    pooled = (
+        PackedBert(model, parts.pooling)
+        if is_packable(model)
+        else PaddedModel(model, tokenizer.pad_token_id or 0, parts.pooling)
+    )
+    tower = Tower(
+        tokenizing(tokenizer, parts.max_tokens), pooled, parts.layers, parts.dimension, parts.max_tokens
+    )
+    return SentenceTransformer(tower, parts.question_prompt, parts.passage_prompt)
+
+
+def load_parts(folder: Path, settings: LoadSettings) -> SentenceTransformerParts:
+    """Loads what a sentence-transformers folder is made of.
+
+    Raises:
+      UsageError: as `load`.
     """
     transformer, pooling_module, *others = _read_modules(folder)
     question_prompt, passage_prompt = _read_prompts(folder)
@@ -98,13 +145,17 @@ def load(folder: Path, settings: LoadSettings) -> SentenceTransformer:
         options.get("max_seq_length") or tokenizer.model_max_length,
         getattr(config, "max_position_embeddings", None),
     )
-    pooled = (
-        PackedBert(model, pooling)
-        if is_packable(model)
-        else PaddedModel(model, tokenizer.pad_token_id or 0, pooling)
+    return SentenceTransformerParts(
+        transformer.folder,
+        model,
+        tokenizer,
+        pooling,
+        layers,
+        dimension,
+        max_tokens,
+        question_prompt,
+        passage_prompt,
     )
-    tower = Tower(tokenizing(tokenizer, max_tokens), pooled, layers, dimension, max_tokens)
-    return SentenceTransformer(tower, question_prompt, passage_prompt)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,11 @@
-"""DPR's two encoders as they are trained: with gradients, dropout and a graph (Karpukhin et al. 2020, section 3)."""
+"""Question and passage encoder as they are trained: with gradients, dropout and a graph.
+
+Either DPR's two towers (Karpukhin et al. 2020, section 3) or one sentence-transformers tower for both sides.
+"""
 
 import json
+import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,65 +20,69 @@ from transformers import (
 )
 
 from rag_core.context import PassageText
+from rag_core.encoders import sentence_transformers
+from rag_core.encoders.encoder import check_passage_template
 from rag_core.encoders.loading import PASSAGE_ENCODER_KEY
+from rag_core.encoders.padded_model import PaddedModel
 from rag_core.encoders.pretrained import LoadSettings, load_model, load_tokenizer, usable_tokens
+from rag_core.encoders.sentence_transformers import SentenceTransformerParts
 from rag_core.encoders.tokenization import Tokenize, tokenizing
+from rag_core.errors import UsageError
 from rag_core.model_files import model_fingerprint, resolve_device, resolve_model
 from rag_core.padding import pad_rows
+from rag_core.training.precision import Precision, forward_precision
+
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.pt", "*.pth")
+_OTHER_FRAMEWORKS_AND_TEXTS = ("*.h5", "*.msgpack", "*.ot", "onnx", "openvino", "*.md", "*.py", ".*")
 
 
-@dataclass(frozen=True, eq=False)
-class _TrainedTower:
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    tokenize: Tokenize
+class BiEncoder(nn.Module, ABC):
+    """A question encoder and a passage encoder, in training mode.
 
-    def encode(self, first: Sequence[str], second: Sequence[str] | None) -> Tensor:
-        ids, mask = pad_rows(self.tokenize(first, second), self.tokenizer.pad_token_id or 0)
-        device = self.model.device
-        # no token types, as in encoding: DPR trained with zeros
-        output = self.model(input_ids=ids.to(device), attention_mask=mask.to(device))
-        vectors: Tensor = output.pooler_output
-        return vectors
+    Weights are float32. `forward_precision` computes the transformers' passes; vectors are float32.
+    """
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @abstractmethod
+    def encode_questions(self, questions: Sequence[str]) -> Tensor:
+        """q(x) [N, D], float32, with a graph where gradients are enabled."""
+
+    @abstractmethod
+    def encode_passages(self, passages: Sequence[PassageText]) -> Tensor:
+        """d(z) [N, D], float32, with a graph where gradients are enabled."""
+
+    @abstractmethod
     def save(self, folder: Path) -> None:
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        """Writes the model folder or folders below `folder`, weights as safetensors."""
 
-
-class BiEncoder(nn.Module):
-    """A question encoder and a passage encoder, in training mode."""
-
-    def __init__(self, questions: _TrainedTower, passages: _TrainedTower):
-        """Made by `load`."""
-        super().__init__()
-        self._questions, self._passages = questions, passages
-        self.question_model, self.passage_model = questions.model, passages.model
-        self.requires_grad_(True).train()
-
-    @classmethod
+    @staticmethod
     def load(
-        cls,
         question_encoder: str,
         passage_encoder: str,
         *,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         max_tokens: int = 256,
+        precision: Precision = "float32",
         allow_pickle: bool = False,
-    ) -> "BiEncoder":
-        """Loads the two DPR encoders to start from, in float32.
+    ) -> "TwoTowers":
+        """Loads the two DPR encoders to start from.
 
         Args:
           question_encoder: folder or hub id of a DPRQuestionEncoder.
           passage_encoder: folder or hub id of a DPRContextEncoder.
-          device: `auto`, `cpu`, `cuda` or `cuda:N`.
+          device: a device, or `auto`, `cpu`, `cuda` or `cuda:N`.
           max_tokens: of a question or passage, special tokens included.
+          precision: of forward passes.
           allow_pickle: whether weights may be unpickled, which runs code.
 
         Raises:
           UsageError: a folder holds something else, is incomplete, or an argument is wrong.
         """
-        settings = LoadSettings(resolve_device(device), torch.float32, max_tokens, allow_pickle)
+        settings = _load_settings(device, max_tokens, allow_pickle)
         towers = []
         for model_class, name in (
             (DPRQuestionEncoder, question_encoder),
@@ -82,24 +91,85 @@ class BiEncoder(nn.Module):
             folder = resolve_model(name)
             model, tokenizer = load_model(model_class, folder, settings), load_tokenizer(folder)
             most = usable_tokens(max_tokens, tokenizer.model_max_length, model.config.max_position_embeddings)
-            towers.append(_TrainedTower(model, tokenizer, tokenizing(tokenizer, most)))
-        return cls(*towers)
+            towers.append(_DprTower(model, tokenizer, tokenizing(tokenizer, most), precision))
+        return TwoTowers(*towers)
+
+    @staticmethod
+    def load_one_tower(
+        encoder: str,
+        *,
+        device: str | torch.device = "auto",
+        max_tokens: int = 256,
+        passage_template: str = "{title} {text}",
+        precision: Precision = "float32",
+        allow_pickle: bool = False,
+    ) -> "OneTower":
+        """Loads the sentence-transformers folder to start from; other arguments as in `load`.
+
+        Args:
+          encoder: folder or hub id.
+          passage_template: makes one text of a passage, as in encoding.
+
+        Raises:
+          UsageError: as `load`.
+        """
+        check_passage_template(passage_template)
+        folder = resolve_model(encoder)
+        if not (folder / sentence_transformers.MODULES_FILE).is_file():
+            raise UsageError(
+                f"--encoder {encoder}: holds no {sentence_transformers.MODULES_FILE}; expected a "
+                "sentence-transformers folder. DPR's two towers are given as --question_encoder and "
+                "--passage_encoder"
+            )
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # a pooler that the folder lacks is made up, and saved: always the same
+            parts = sentence_transformers.load_parts(folder, _load_settings(device, max_tokens, allow_pickle))
+        return OneTower(folder, parts, passage_template, precision)
+
+
+@dataclass(frozen=True, eq=False)
+class _DprTower:
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    tokenize: Tokenize
+    precision: Precision
+
+    def encode(self, first: Sequence[str], second: Sequence[str] | None) -> Tensor:
+        ids, mask = pad_rows(self.tokenize(first, second), self.tokenizer.pad_token_id or 0)
+        device = self.model.device
+        with forward_precision(self.precision, device):
+            # no token types, as in encoding: DPR trained with zeros
+            output = self.model(input_ids=ids.to(device), attention_mask=mask.to(device))
+        vectors: Tensor = output.pooler_output.float()
+        return vectors
+
+    def save(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+class TwoTowers(BiEncoder):
+    """DPR's, saved as `question_encoder` and `passage_encoder`."""
+
+    def __init__(self, questions: _DprTower, passages: _DprTower):
+        """Made by `BiEncoder.load`."""
+        super().__init__()
+        self._questions, self._passages = questions, passages
+        self.question_model, self.passage_model = questions.model, passages.model
+        self.requires_grad_(True).train()
 
     def encode_questions(self, questions: Sequence[str]) -> Tensor:
-        """q(x) [N, D], float32, with a graph where gradients are enabled."""
         return self._questions.encode(questions, None)
 
     def encode_passages(self, passages: Sequence[PassageText]) -> Tensor:
-        """d(z) [N, D], float32, with a graph where gradients are enabled."""
         return self._passages.encode(
             [passage.title for passage in passages], [passage.text for passage in passages]
         )
 
     def save(self, folder: Path) -> None:
-        """Writes `question_encoder` and `passage_encoder` below `folder`, weights as safetensors.
+        """Writes both; the question encoder records which passage encoder it belongs to.
 
-        The question encoder records which passage encoder it belongs to, so that an index of another one
-        is refused.
+        So an index of another passage encoder is refused.
         """
         passages, questions = folder / "passage_encoder", folder / "question_encoder"
         self._passages.save(passages)
@@ -107,3 +177,56 @@ class BiEncoder(nn.Module):
         config_path = questions / "config.json"
         config = json.loads(config_path.read_text()) | {PASSAGE_ENCODER_KEY: model_fingerprint(passages)}
         config_path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+class OneTower(BiEncoder):
+    """A sentence-transformers model for questions and passages, saved as `encoder`.
+
+    Its pooling, prompts, maximum length and normalisation are honoured as in encoding. The transformer is
+    trained; Dense layers after the pooling stay as they are.
+    """
+
+    def __init__(self, start: Path, parts: SentenceTransformerParts, template: str, precision: Precision):
+        """Made by `BiEncoder.load_one_tower`."""
+        super().__init__()
+        self.model = parts.model
+        self._start, self._parts, self._template, self._precision = start, parts, template, precision
+        self._tokenize = tokenizing(parts.tokenizer, parts.max_tokens)
+        self._pooled = PaddedModel(parts.model, parts.tokenizer.pad_token_id or 0, parts.pooling)
+        self.requires_grad_(True).train()
+
+    def encode_questions(self, questions: Sequence[str]) -> Tensor:
+        return self._encode([self._parts.question_prompt + question for question in questions])
+
+    def encode_passages(self, passages: Sequence[PassageText]) -> Tensor:
+        return self._encode(
+            [
+                self._parts.passage_prompt
+                + self._template.format(title=passage.title, text=passage.text).strip()
+                for passage in passages
+            ]
+        )
+
+    def save(self, folder: Path) -> None:
+        """Writes a sentence-transformers folder: the one that training started from, with other weights."""
+        encoder = folder / "encoder"
+        transformer = self._parts.transformer_folder
+
+        def left_out(place: str, names: list[str]) -> set[str]:
+            replaced = _WEIGHTS if Path(place) == transformer else ()
+            return shutil.ignore_patterns(*replaced, *_OTHER_FRAMEWORKS_AND_TEXTS)(place, names)
+
+        shutil.copytree(self._start, encoder, ignore=left_out)
+        self.model.save_pretrained(encoder / transformer.relative_to(self._start))
+
+    def _encode(self, texts: Sequence[str]) -> Tensor:
+        with forward_precision(self._precision, self.device):
+            vectors = self._pooled(self._tokenize(texts, None))
+        for layer in self._parts.layers:
+            vectors = layer(vectors)
+        return vectors
+
+
+def _load_settings(device: str | torch.device, max_tokens: int, allow_pickle: bool) -> LoadSettings:
+    resolved = resolve_device(device) if isinstance(device, str) else device
+    return LoadSettings(resolved, torch.float32, max_tokens, allow_pickle)

@@ -31,15 +31,20 @@ class Side:
 def backward_by_chunks(sides: Sequence[Side], loss_of: Callable[..., Tensor]) -> Tensor:
     """Adds to the parameters' gradients what `loss_of(*vectors).backward()` over whole sides would add.
 
-    Each chunk's second run draws the same random numbers as its first, so that dropout drops the same.
+    Each chunk's second run draws the same random numbers as its first, so that dropout drops the same. Where
+    each side is one chunk there is nothing to save, and it runs once.
 
     Args:
       sides: usually questions and passages.
-      loss_of: the vectors of each side [its texts, D] to the loss, a scalar.
+      loss_of: the vectors of each side [its texts, D] to the loss, a scalar; [0, 0] of a side without texts.
 
     Returns:
       The loss, detached.
     """
+    if all(len(side.chunks) == 1 for side in sides):
+        loss = loss_of(*(side.encode(side.chunks[0]) for side in sides))
+        loss.backward()
+        return loss.detach()
     states: list[RandomState] = []
     leaves: list[list[Tensor]] = []
     with torch.no_grad():
@@ -50,7 +55,7 @@ def backward_by_chunks(sides: Sequence[Side], loss_of: Callable[..., Tensor]) ->
                 vectors.append(side.encode(chunk))
             leaves.append([chunk_vectors.requires_grad_() for chunk_vectors in vectors])
     after = RandomState.now()
-    loss = loss_of(*(torch.cat(vectors) for vectors in leaves))
+    loss = loss_of(*(torch.cat(vectors) if vectors else torch.empty(0, 0) for vectors in leaves))
     loss.backward()
     again = iter(states)
     for side, vectors in zip(sides, leaves, strict=True):

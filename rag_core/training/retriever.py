@@ -1,41 +1,42 @@
-"""Trains a bi-encoder on questions with their passages, and goes on exactly where it was interrupted.
+"""A bi-encoder as the training loop trains it: its batches, DPR's loss on them, its validation.
 
-Everything random is drawn from the seed, the epoch and the step, or saved: the order of questions, which
-hard negatives are taken, dropout. So a run that was interrupted and one that was not give the same floats.
+Everything random is drawn from the seed, the epoch and the step: the order of questions, and which hard
+negatives are taken.
 """
 
 import functools
-import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
+from torch import Tensor, nn
 
 from rag_core.context import PassageText
 from rag_core.errors import UsageError
-from rag_core.storage import Storage
 from rag_core.training.bi_encoder import BiEncoder
 from rag_core.training.examples import TrainingQuestion
 from rag_core.training.gradient_cache import Side, backward_by_chunks
-from rag_core.training.in_batch import in_batch_nll
-from rag_core.training.random_state import RandomState
+from rag_core.training.in_batch import in_batch_nll, positive_ranks
+from rag_core.training.replicas import Replicas
+
+RECALL_CUTOFFS = (1, 5, 20)
+_RANKED_AT_ONCE = 256  # questions whose scores over the whole pool are in memory
 
 
 @dataclass(frozen=True)
 class RetrieverTraining:
-    """How a retriever is trained; the defaults are DPR's (section 4.2) but for the batch.
+    """What a retriever is trained on at each step; the defaults are DPR's (section 4.2) but for the batch.
 
     Attributes:
       batch_questions: questions whose passages are each other's negatives.
       chunk_texts: how many texts have a graph at a time: bounds memory, changes nothing else but dropout.
       hard_negatives: of each question, drawn anew at each step.
       epochs: times that every question is used; a last batch that is not full is left out.
-      learning_rate: at its peak, after `warmup_steps`; it falls to 0 linearly.
-      max_gradient_norm: gradients are scaled down to it.
+      max_steps: ends training before the epochs do; None: it does not.
+      score_scale: inner products are multiplied by it before the softmax. 1 for DPR; normalised vectors
+        have scores of at most 1, of which a softmax makes no distribution: 20 is usual for them.
       seed: of everything random.
     """
 
@@ -43,9 +44,8 @@ class RetrieverTraining:
     chunk_texts: int = 32
     hard_negatives: int = 1
     epochs: int = 40
-    learning_rate: float = 2e-5
-    warmup_steps: int = 100
-    max_gradient_norm: float = 2.0
+    max_steps: int | None = None
+    score_scale: float = 1.0
     seed: int = 0
 
 
@@ -66,108 +66,161 @@ class RetrieverBatch:
     excluded: Tensor
 
 
-class RetrieverTrainer:
-    """A run of training; call `step` until `done`."""
+class RetrieverLearner:
+    """A `run.Learner`: −log p(z⁺|x) over a batch's passages, and ranks over all validation passages."""
 
     def __init__(
-        self, bi_encoder: BiEncoder, questions: Sequence[TrainingQuestion], settings: RetrieverTraining
+        self,
+        bi_encoder: BiEncoder,
+        questions: Sequence[TrainingQuestion],
+        settings: RetrieverTraining,
+        validation: Sequence[TrainingQuestion] = (),
+        replicas: Replicas | None = None,
     ):
-        """Prepares the first step.
+        """Stores what the steps need.
+
+        Args:
+          questions: to train on.
+          validation: held out; validation is left away where there are none.
+          replicas: the processes that train together; one by default.
 
         Raises:
-          UsageError: there are fewer questions than a batch has.
+          UsageError: there are fewer questions than a batch has, or a batch is smaller than the processes are.
         """
+        self._replicas = replicas or Replicas()
         if len(questions) < settings.batch_questions:
             raise UsageError(
                 f"{len(questions)} training questions for batches of {settings.batch_questions}; give more, or "
                 "a smaller batch"
             )
+        if settings.batch_questions < self._replicas.count:
+            raise UsageError(
+                f"--batch_questions {settings.batch_questions}: {self._replicas.count} processes share a batch; "
+                "expected at least one question for each"
+            )
         self._bi_encoder, self._questions, self._settings = bi_encoder, questions, settings
+        self._validation = pool_of(validation) if validation else None
         self._steps_an_epoch = len(questions) // settings.batch_questions
-        self.total_steps = self._steps_an_epoch * settings.epochs
-        self.steps_done = 0
-        self._optimizer = torch.optim.AdamW(
-            bi_encoder.parameters(), lr=settings.learning_rate, eps=1e-8, weight_decay=0.0
-        )
-        torch.manual_seed(settings.seed)
+        steps = self._steps_an_epoch * settings.epochs
+        self._total_steps = steps if settings.max_steps is None else min(steps, settings.max_steps)
 
     @property
-    def done(self) -> bool:
-        """Whether every epoch is over."""
-        return self.steps_done >= self.total_steps
+    def module(self) -> nn.Module:
+        """The bi-encoder."""
+        return self._bi_encoder
 
-    def step(self) -> float:
-        """Trains on the next batch; returns its loss, the mean −log p(z⁺|x) before the step."""
-        batch = self._batch(self.steps_done)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._learning_rate(self.steps_done)
-        self._optimizer.zero_grad()
-        chunk = self._settings.chunk_texts
-        device = next(self._bi_encoder.parameters()).device
+    @property
+    def total_steps(self) -> int:
+        """Full batches of all epochs."""
+        return self._total_steps
+
+    def backward(self, step: int) -> Mapping[str, float]:
+        """Adds the gradients of the step's batch; `loss` is its mean −log p(z⁺|x)."""
+        batch = self.batch(step)
+        encoder, chunk, share = self._bi_encoder, self._settings.chunk_texts, self._replicas.share
+        device = encoder.device
         positives, excluded = batch.positives.to(device), batch.excluded.to(device)
+
+        def loss_of(questions: Tensor, passages: Tensor) -> Tensor:
+            questions, passages = self._replicas.gather(questions), self._replicas.gather(passages)
+            scaled = questions * self._settings.score_scale
+            return in_batch_nll(scaled, passages, positives, excluded).mean()
+
         loss = backward_by_chunks(
             [
-                Side(self._bi_encoder.encode_questions, _chunks(batch.questions, chunk)),
-                Side(self._bi_encoder.encode_passages, _chunks(batch.passages, chunk)),
+                Side(encoder.encode_questions, _chunks(share(batch.questions), chunk)),
+                Side(encoder.encode_passages, _chunks(share(batch.passages), chunk)),
             ],
-            lambda questions, passages: in_batch_nll(questions, passages, positives, excluded).mean(),
+            loss_of,
         )
-        clip_grad_norm_(self._bi_encoder.parameters(), self._settings.max_gradient_norm)
-        self._optimizer.step()
-        self.steps_done += 1
-        return loss.item()
+        return {"loss": loss.item()}
 
-    def save_checkpoint(self, storage: Storage, path: str) -> None:
-        """Writes all that the rest of the run depends on, whole or not at all."""
-        random = RandomState.now()
-        state = {
-            "steps_done": self.steps_done,
-            "weights": self._bi_encoder.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "random": random.cpu,
-            "random_cuda": random.cuda,
-        }
-        content = io.BytesIO()
-        torch.save(state, content)
-        with storage.create(path) as file:
-            file.write(content.getbuffer())
+    def validate(self) -> Mapping[str, float]:
+        """DPR's average rank (0 is best) and recall@k of each question's positive among all passages held out.
 
-    def resume(self, storage: Storage, path: str) -> None:
-        """Goes on from a checkpoint of a run with the same questions and settings.
-
-        Raises:
-          FileNotFoundError: there is none.
-          UsageError: it is damaged, or of another model.
+        Other passages that answer a question count neither for nor against it.
         """
-        with storage.open(path) as file:
-            content = io.BytesIO(file.read())
-        try:
-            # weights only: a checkpoint holds tensors and numbers, so no code of it is ever run
-            state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
-            self._bi_encoder.load_state_dict(state["weights"])
-            self._optimizer.load_state_dict(state["optimizer"])
-        except Exception as error:
-            # by what is damaged: RuntimeError, UnpicklingError, KeyError, ValueError …
-            raise UsageError(
-                f"{path}: cannot be resumed from ({type(error).__name__}: {error}); remove it to start afresh"
-            ) from error
-        self.steps_done = state["steps_done"]
-        RandomState(state["random"], state["random_cuda"]).restore()
+        pool = self._validation
+        if pool is None:
+            return {}
+        questions = self._encode_all(self._bi_encoder.encode_questions, pool.questions, len)
+        passages = self._encode_all(
+            self._bi_encoder.encode_passages, pool.passages, lambda passage: len(passage.text)
+        )
+        ranks = []
+        for begin in range(0, len(questions), _RANKED_AT_ONCE):
+            rows = slice(begin, begin + _RANKED_AT_ONCE)
+            excluded = torch.zeros(len(questions[rows]), len(passages), dtype=torch.bool)
+            for row, others in enumerate(pool.others[rows]):
+                excluded[row, list(others)] = True
+            ranks.append(
+                positive_ranks(
+                    questions[rows],
+                    passages,
+                    pool.positives[rows].to(passages.device),
+                    excluded.to(passages.device),
+                )
+            )
+        rank = torch.cat(ranks).double()
+        recalls = {f"recall@{k}": (rank < k).double().mean().item() for k in RECALL_CUTOFFS}
+        return {"average_rank": rank.mean().item()} | recalls
 
-    def _learning_rate(self, step: int) -> float:
-        """Linear warm-up, then linear decay to 0 at the end, of step 0, 1, …"""
-        warmup = min(self._settings.warmup_steps, self.total_steps)
-        if step < warmup:
-            return self._settings.learning_rate * (step + 1) / warmup
-        return self._settings.learning_rate * (self.total_steps - step) / max(1, self.total_steps - warmup)
-
-    def _batch(self, step: int) -> RetrieverBatch:
+    def batch(self, step: int) -> "RetrieverBatch":
+        """The questions and passages of a step."""
         epoch, number = divmod(step, self._steps_an_epoch)
         order = _epoch_order(self._settings.seed, epoch, len(self._questions))
         size = self._settings.batch_questions
         chosen = [self._questions[row] for row in order[number * size : (number + 1) * size]]
         draw = np.random.default_rng([self._settings.seed, epoch, number])
         return make_batch(chosen, self._settings.hard_negatives, draw)
+
+    @torch.no_grad()
+    def _encode_all(
+        self, encode: Callable[[Any], Tensor], items: Sequence[Any], length: Callable[[Any], int]
+    ) -> Tensor:
+        """Vectors of all items [N, D], by all processes, in evaluation mode; texts of like length together."""
+        order = sorted(range(len(items)), key=lambda number: length(items[number]))
+        own = self._replicas.share(order)
+        self._bi_encoder.eval()
+        vectors = [
+            encode([items[number] for number in chunk]) for chunk in _chunks(own, self._settings.chunk_texts)
+        ]
+        self._bi_encoder.train()
+        device = self._bi_encoder.device
+        gathered = self._replicas.gather(torch.cat(vectors) if vectors else torch.empty(0, 0, device=device))
+        return gathered[torch.tensor(order, device=device).argsort()]
+
+
+@dataclass(frozen=True)
+class ValidationPool:
+    """Questions held out, and all their passages, each once.
+
+    Attributes:
+      questions: N.
+      passages: P.
+      positives: the passage that answers each question, int64 [N].
+      others: of each question, further passages that answer it.
+    """
+
+    questions: list[str]
+    passages: list[PassageText]
+    positives: Tensor
+    others: list[tuple[int, ...]]
+
+
+def pool_of(questions: Sequence[TrainingQuestion]) -> ValidationPool:
+    """All positive and hard negative passages of the questions, in order of first mention."""
+    places: dict[PassageText, int] = {}
+    for question in questions:
+        for passage in (*question.positives, *question.hard_negatives):
+            places.setdefault(passage, len(places))
+    positives = [places[question.positives[0]] for question in questions]
+    others = [
+        tuple({places[passage] for passage in question.positives[1:]} - {positive})
+        for question, positive in zip(questions, positives, strict=True)
+    ]
+    texts = [question.question for question in questions]
+    return ValidationPool(texts, list(places), torch.tensor(positives), others)
 
 
 @functools.lru_cache(maxsize=1)

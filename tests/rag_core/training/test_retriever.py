@@ -1,5 +1,6 @@
 """Training a tiny bi-encoder: batches by hand, the same floats after an interruption, and that it learns."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,17 @@ from rag_core.storage import LocalStorage
 from rag_core.training.bi_encoder import BiEncoder
 from rag_core.training.examples import TrainingQuestion
 from rag_core.training.in_batch import in_batch_nll
-from rag_core.training.retriever import RetrieverTrainer, RetrieverTraining, make_batch
-from tests.rag_core.tiny_encoders import write_dpr_passage_encoder, write_dpr_question_encoder
+from rag_core.training.replicas import Replicas
+from rag_core.training.retriever import RetrieverLearner, RetrieverTraining, make_batch
+from rag_core.training.run import TrainingRun, TrainingSettings
+from tests.rag_core.tiny_encoders import (
+    write_dpr_passage_encoder,
+    write_dpr_question_encoder,
+    write_sentence_transformer,
+)
 
 WORDS = ["paris", "germany", "gold", "museums", "mount", "novel", "white", "river", "president", "chemical"]
-A, B, C, D = (PassageText(title, "text") for title in "ABCD")
+A, B, C, D, E = (PassageText(title, "text") for title in "ABCDE")
 
 
 def question(
@@ -38,9 +45,8 @@ QUESTIONS = [
     )
     for number, word in enumerate(WORDS)
 ]
-SETTINGS = RetrieverTraining(
-    batch_questions=4, chunk_texts=3, epochs=3, learning_rate=1e-3, warmup_steps=2, seed=5
-)
+STEPS = RetrieverTraining(batch_questions=4, chunk_texts=3, epochs=3, seed=5)
+SETTINGS = TrainingSettings(learning_rate=1e-3, warmup_steps=2, validate_every=2, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +55,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return str(write_dpr_question_encoder(folder / "q")), str(write_dpr_passage_encoder(folder / "p"))
 
 
-def trainer(
-    folders: tuple[str, str], settings: RetrieverTraining = SETTINGS
-) -> tuple[BiEncoder, RetrieverTrainer]:
-    bi_encoder = BiEncoder.load(*folders, device="cpu")
-    return bi_encoder, RetrieverTrainer(bi_encoder, QUESTIONS, settings)
+def learner_of(folders: tuple[str, str], steps: RetrieverTraining = STEPS) -> RetrieverLearner:
+    return RetrieverLearner(BiEncoder.load(*folders, device="cpu"), QUESTIONS, steps, QUESTIONS[:3])
+
+
+def run_of(learner: RetrieverLearner, settings: TrainingSettings = SETTINGS) -> TrainingRun:
+    return TrainingRun(learner, settings, ("average_rank", "lower"))
 
 
 def test_a_batch_holds_each_passage_once_and_teaches_no_answer_as_wrong() -> None:
@@ -72,63 +79,86 @@ def test_a_batch_holds_each_passage_once_and_teaches_no_answer_as_wrong() -> Non
 
 
 def test_the_first_loss_is_the_objective_of_the_first_batch(folders: tuple[str, str]) -> None:
-    bi_encoder, run = trainer(folders)
-    bi_encoder.eval()  # without dropout
-    batch = run._batch(0)
+    learner = learner_of(folders, dataclasses.replace(STEPS, score_scale=0.5))
+    bi_encoder = learner._bi_encoder.eval()  # without dropout
+    batch = learner.batch(0)
     with torch.no_grad():
         questions = bi_encoder.encode_questions(batch.questions)
         passages = bi_encoder.encode_passages(batch.passages)
-    expected = in_batch_nll(questions, passages, batch.positives, batch.excluded).mean().item()
-    assert run.step() == pytest.approx(expected, rel=1e-5)
+    expected = in_batch_nll(0.5 * questions, passages, batch.positives, batch.excluded).mean().item()
+    assert learner.backward(0)["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_every_epoch_uses_full_batches_of_different_questions(folders: tuple[str, str]) -> None:
-    _, run = trainer(folders)
-    assert run.total_steps == 3 * (10 // 4)
-    first = [*run._batch(0).questions, *run._batch(1).questions]
+    learner = learner_of(folders)
+    assert learner.total_steps == 3 * (10 // 4)
+    assert learner_of(folders, dataclasses.replace(STEPS, max_steps=5)).total_steps == 5
+    first = [*learner.batch(0).questions, *learner.batch(1).questions]
     assert len(set(first)) == 8
-    assert [*run._batch(2).questions, *run._batch(3).questions] != first  # the next epoch
-
-
-def test_the_learning_rate_rises_and_falls_linearly(folders: tuple[str, str]) -> None:
-    _, run = trainer(folders)
-    rates = [run._learning_rate(step) / SETTINGS.learning_rate for step in range(run.total_steps)]
-    assert rates == pytest.approx([1 / 2, 1, 4 / 4, 3 / 4, 2 / 4, 1 / 4])
+    assert [*learner.batch(2).questions, *learner.batch(3).questions] != first  # the next epoch
 
 
 def test_an_interrupted_run_gives_the_floats_of_one_that_was_not(
     folders: tuple[str, str], tmp_path: Path
 ) -> None:
-    bi_encoder, run = trainer(folders)
-    losses = [run.step() for _ in range(run.total_steps)]
-    assert run.done
+    learner = learner_of(folders)
+    whole = run_of(learner)
+    losses = [whole.step()["loss"] for _ in range(learner.total_steps)]
+    assert whole.done
     checkpoint = str(tmp_path / "checkpoint.pt")
-    _, before = trainer(folders)
-    resumed_losses = [before.step() for _ in range(3)]
+    before = run_of(learner_of(folders))
+    resumed_losses = [before.step()["loss"] for _ in range(3)]
     before.save_checkpoint(LocalStorage(), checkpoint)
     torch.manual_seed(99)  # what another process drew
-    resumed, after = trainer(folders)
+    rest = learner_of(folders)
+    after = run_of(rest)
     after.resume(LocalStorage(), checkpoint)
-    assert after.steps_done == 3
-    resumed_losses += [after.step() for _ in range(after.total_steps - 3)]
+    resumed_losses += [after.step()["loss"] for _ in range(3)]
     assert resumed_losses == losses
-    for found, expected in zip(resumed.parameters(), bi_encoder.parameters(), strict=True):
+    assert [row.scores for row in after.history] == [row.scores for row in whole.history]
+    for found, expected in zip(rest.module.parameters(), learner.module.parameters(), strict=True):
         assert torch.equal(found, expected)
 
 
 def test_it_learns(folders: tuple[str, str]) -> None:
-    settings = RetrieverTraining(
-        batch_questions=10, hard_negatives=2, epochs=40, learning_rate=2e-3, warmup_steps=5
-    )
-    _, run = trainer(folders, settings)
-    losses = [run.step() for _ in range(run.total_steps)]
+    learner = learner_of(folders, RetrieverTraining(batch_questions=10, hard_negatives=2, epochs=40))
+    run = run_of(learner, TrainingSettings(learning_rate=2e-3, warmup_steps=5))
+    losses = [run.step()["loss"] for _ in range(learner.total_steps)]
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+    assert run.history[-1].scores["average_rank"] < run.history[0].scores["average_rank"]
 
 
-def test_what_is_saved_is_loaded_by_transformers_and_here(folders: tuple[str, str], tmp_path: Path) -> None:
-    bi_encoder, run = trainer(folders)
-    run.step()
-    bi_encoder.save(tmp_path)
+def test_validation_ranks_each_positive_among_all_passages_held_out(folders: tuple[str, str]) -> None:
+    held_out = [
+        question(0, A, negatives=(B, C)),
+        question(1, B, D),  # D answers it too: never in the way
+        question(2, D, negatives=(E,)),
+    ]
+    learner = RetrieverLearner(BiEncoder.load(*folders, device="cpu"), QUESTIONS, STEPS, held_out)
+    vectors = {A: 5.0, B: 4.0, C: 3.0, D: 6.0, E: 2.0}
+    learner._bi_encoder.encode_questions = lambda texts: torch.ones(len(texts), 1)  # type: ignore[method-assign]
+    learner._bi_encoder.encode_passages = lambda passages: torch.tensor(  # type: ignore[method-assign]
+        [[vectors[passage]] for passage in passages]
+    )
+    # ranks: A behind D; B behind A alone, D left away; D first
+    assert learner.validate() == pytest.approx(
+        {"average_rank": 2 / 3, "recall@1": 1 / 3, "recall@5": 1.0, "recall@20": 1.0}
+    )
+
+
+def test_validation_is_without_dropout_and_leaves_training_with_it(folders: tuple[str, str]) -> None:
+    learner = learner_of(folders)
+    assert learner.validate() == learner.validate()
+    assert learner.module.training
+    assert RetrieverLearner(learner._bi_encoder, QUESTIONS, STEPS).validate() == {}
+
+
+def test_two_towers_that_are_saved_are_loaded_by_transformers_and_here(
+    folders: tuple[str, str], tmp_path: Path
+) -> None:
+    learner = learner_of(folders)
+    run_of(learner).step()
+    learner._bi_encoder.save(tmp_path)
     questions, passages = tmp_path / "question_encoder", tmp_path / "passage_encoder"
     DPRQuestionEncoder.from_pretrained(questions)
     DPRContextEncoder.from_pretrained(passages)
@@ -136,19 +166,70 @@ def test_what_is_saved_is_loaded_by_transformers_and_here(folders: tuple[str, st
     assert (
         encoder.passage_encoder_fingerprint == load_passage_encoder(str(passages), device="cpu").fingerprint
     )
-    bi_encoder.eval()
+    learner._bi_encoder.eval()
     with torch.no_grad():
-        expected = bi_encoder.encode_questions(["what of gold ?"]).numpy()
+        expected = learner._bi_encoder.encode_questions(["what of gold ?"]).numpy()
     found = encoder.encode(["what of gold ?"], batch_tokens=100)
     np.testing.assert_allclose(found, expected, atol=1e-5 * float(np.linalg.norm(expected)))
 
 
-def test_what_cannot_be_trained_or_resumed_is_said(folders: tuple[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("transformer_path", ["", "0_Transformer"])
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_one_tower_is_trained_and_saved_as_it_encodes(
+    transformer_path: str, pooling: str, tmp_path: Path
+) -> None:
+    start = write_sentence_transformer(
+        tmp_path / "start",
+        pooling={"pooling_mode": pooling},
+        prompts={"query": "question: ", "document": "passage: "},
+        dense_dimension=16,
+        transformer_path=transformer_path,
+    )
+    passages = [PassageText("Gold", "it is an element"), PassageText("", "a white whale")]
+    one_tower = BiEncoder.load_one_tower(str(start), device="cpu", passage_template="{title}: {text}")
+    learner = RetrieverLearner(one_tower, QUESTIONS, dataclasses.replace(STEPS, score_scale=20))
+    untrained = load_passage_encoder(str(start), device="cpu", passage_template="{title}: {text}")
+    titles, texts = [p.title for p in passages], [p.text for p in passages]
+    before = untrained.encode(titles, texts, batch_tokens=100)
+    one_tower.eval()
+    np.testing.assert_allclose(one_tower.encode_passages(passages).detach().numpy(), before, atol=2e-6)
+    one_tower.train()
+    run_of(learner).step()
+    one_tower.save(tmp_path)
+    saved = tmp_path / "encoder"
+    encoder = load_passage_encoder(str(saved), device="cpu", passage_template="{title}: {text}")
+    one_tower.eval()
+    expected = one_tower.encode_passages(passages).detach().numpy()
+    found = encoder.encode(titles, texts, batch_tokens=100)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    assert np.abs(found - before).max() > 1e-4  # training has changed it
+    asked = one_tower.encode_questions(["what of gold ?"]).detach().numpy()
+    question_encoder = load_question_encoder(str(saved), device="cpu")
+    np.testing.assert_allclose(
+        question_encoder.encode(["what of gold ?"], batch_tokens=100), asked, atol=2e-6
+    )
+    assert question_encoder.passage_encoder_fingerprint == encoder.fingerprint
+    peer = pytest.importorskip("sentence_transformers").SentenceTransformer(str(saved), device="cpu")
+    np.testing.assert_allclose(peer.encode("question: what of gold ?"), asked[0], atol=2e-6)
+
+
+def test_bfloat16_computes_forward_passes_and_keeps_float32(folders: tuple[str, str]) -> None:
+    in_float32 = BiEncoder.load(*folders, device="cpu")
+    mixed = BiEncoder.load(*folders, device="cpu", precision="bfloat16")
+    texts = [question.question for question in QUESTIONS]
+    expected, found = in_float32.eval().encode_questions(texts), mixed.eval().encode_questions(texts)
+    assert found.dtype is torch.float32
+    difference = ((found - expected).norm() / expected.norm()).item()
+    assert 1e-4 < difference < 5e-2
+    learner = RetrieverLearner(mixed.train(), QUESTIONS, STEPS)
+    run_of(learner).step()
+    assert {parameter.dtype for parameter in mixed.parameters()} == {torch.float32}
+
+
+def test_what_cannot_be_trained_is_said(folders: tuple[str, str]) -> None:
     with pytest.raises(UsageError, match="10 training questions for batches of 64"):
-        trainer(folders, RetrieverTraining())
-    _, run = trainer(folders)
-    with pytest.raises(FileNotFoundError):
-        run.resume(LocalStorage(), str(tmp_path / "none.pt"))
-    (tmp_path / "damaged.pt").write_bytes(b"PK\x03\x04 half a file")
-    with pytest.raises(UsageError, match=r"damaged\.pt: cannot be resumed from"):
-        run.resume(LocalStorage(), str(tmp_path / "damaged.pt"))
+        learner_of(folders, RetrieverTraining())
+    with pytest.raises(UsageError, match=r"--batch_questions 4: 5 processes share a batch"):
+        RetrieverLearner(BiEncoder.load(*folders, device="cpu"), QUESTIONS, STEPS, replicas=Replicas(0, 5))
+    with pytest.raises(UsageError, match=r"holds no modules\.json.*--question_encoder"):
+        BiEncoder.load_one_tower(folders[0], device="cpu")

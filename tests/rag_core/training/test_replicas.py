@@ -1,0 +1,73 @@
+"""Two processes that train one model give what one gives."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rag_core.errors import UsageError
+from rag_core.training.replicas import Replicas
+from tests.rag_core.tiny_encoders import write_dpr_passage_encoder, write_dpr_question_encoder
+from tests.rag_core.training.two_processes import train
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_one_process_shares_nothing_and_needs_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    alone = Replicas.join("cpu")
+    assert (alone.index, alone.count, alone.device) == (0, 1, torch.device("cpu"))
+    vectors = torch.ones(2, 3, requires_grad=True)
+    assert alone.gather(vectors) is vectors
+    assert alone.share([1, 2, 3]) == [1, 2, 3]
+    parameter = torch.nn.Parameter(torch.ones(2))
+    alone.sum_gradients([parameter])
+    assert parameter.grad is None
+
+
+@pytest.mark.parametrize("items", [0, 1, 2, 7, 9])
+def test_shares_in_order_are_the_whole(items: int) -> None:
+    shares = [Replicas(index, 3).share(range(items)) for index in range(3)]
+    assert [item for share in shares for item in share] == list(range(items))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_a_missing_package_names_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match=r"--device cuda:1: several processes would share it"):
+        Replicas.join("cuda:1")
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(UsageError, match=r"pip install 'rag-beam\[train\]'"):
+        Replicas.join("cpu")
+
+
+def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
+    """Batches of 3 questions, so the shares differ in size; validation over 5."""
+    encoders = [
+        str(write_dpr_question_encoder(tmp_path / "q")),
+        str(write_dpr_passage_encoder(tmp_path / "p")),
+    ]
+    program = [
+        *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
+        *("-m", "tests.rag_core.training.two_processes", *encoders, str(tmp_path)),
+    ]
+    done = subprocess.run(
+        [sys.executable, *program],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    expected = train(*encoders, Replicas())
+    for index in range(2):
+        found = json.loads((tmp_path / f"{index}.json").read_text())
+        assert found["replica"] == [index, 2]
+        for figures, wanted in zip(found["told"], expected, strict=True):
+            assert figures == pytest.approx(wanted, rel=2e-5)
