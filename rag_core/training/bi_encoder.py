@@ -90,8 +90,7 @@ class BiEncoder(nn.Module, ABC):
         ):
             folder = resolve_model(name)
             model, tokenizer = load_model(model_class, folder, settings), load_tokenizer(folder)
-            most = usable_tokens(max_tokens, tokenizer.model_max_length, model.config.max_position_embeddings)
-            towers.append(_DprTower(model, tokenizer, tokenizing(tokenizer, most), precision))
+            towers.append(trained_tower(model, tokenizer, max_tokens, precision))
         return TwoTowers(*towers)
 
     @staticmethod
@@ -128,13 +127,16 @@ class BiEncoder(nn.Module, ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class _DprTower:
+class TrainedTower:
+    """One of DPR's encoders, as it is trained; made by `trained_tower`."""
+
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     tokenize: Tokenize
     precision: Precision
 
     def encode(self, first: Sequence[str], second: Sequence[str] | None) -> Tensor:
+        """Vectors [N, D], float32, of texts or of pairs of them, with a graph where gradients are enabled."""
         ids, mask = pad_rows(self.tokenize(first, second), self.tokenizer.pad_token_id or 0)
         device = self.model.device
         with forward_precision(self.precision, device):
@@ -144,14 +146,30 @@ class _DprTower:
         return vectors
 
     def save(self, folder: Path) -> None:
+        """Writes model and tokenizer."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+
+def trained_tower(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+    precision: Precision = "float32",
+) -> TrainedTower:
+    """The tower of a DPR encoder that was loaded in float32; arguments as in `BiEncoder.load`.
+
+    Raises:
+      UsageError: `max_tokens` is too low.
+    """
+    most = usable_tokens(max_tokens, tokenizer.model_max_length, model.config.max_position_embeddings)
+    return TrainedTower(model, tokenizer, tokenizing(tokenizer, most), precision)
 
 
 class TwoTowers(BiEncoder):
     """DPR's, saved as `question_encoder` and `passage_encoder`."""
 
-    def __init__(self, questions: _DprTower, passages: _DprTower):
+    def __init__(self, questions: TrainedTower, passages: TrainedTower):
         """Made by `BiEncoder.load`."""
         super().__init__()
         self._questions, self._passages = questions, passages
