@@ -90,7 +90,7 @@ class BiEncoder(nn.Module, ABC):
         ):
             folder = resolve_model(name)
             model, tokenizer = load_model(model_class, folder, settings), load_tokenizer(folder)
-            towers.append(trained_tower(model, tokenizer, max_tokens, precision))
+            towers.append(dpr_tower(model, tokenizer, max_tokens, precision))
         return TwoTowers(*towers)
 
     @staticmethod
@@ -127,8 +127,8 @@ class BiEncoder(nn.Module, ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class TrainedTower:
-    """One of DPR's encoders, as it is trained; made by `trained_tower`."""
+class DprTower:
+    """One of DPR's encoders, as it is trained; made by `dpr_tower`."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -151,25 +151,25 @@ class TrainedTower:
         self.tokenizer.save_pretrained(folder)
 
 
-def trained_tower(
+def dpr_tower(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     max_tokens: int,
     precision: Precision = "float32",
-) -> TrainedTower:
+) -> DprTower:
     """The tower of a DPR encoder that was loaded in float32; arguments as in `BiEncoder.load`.
 
     Raises:
       UsageError: `max_tokens` is too low.
     """
     most = usable_tokens(max_tokens, tokenizer.model_max_length, model.config.max_position_embeddings)
-    return TrainedTower(model, tokenizer, tokenizing(tokenizer, most), precision)
+    return DprTower(model, tokenizer, tokenizing(tokenizer, most), precision)
 
 
 class TwoTowers(BiEncoder):
     """DPR's, saved as `question_encoder` and `passage_encoder`."""
 
-    def __init__(self, questions: TrainedTower, passages: TrainedTower):
+    def __init__(self, questions: DprTower, passages: DprTower):
         """Made by `BiEncoder.load`."""
         super().__init__()
         self._questions, self._passages = questions, passages
