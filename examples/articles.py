@@ -121,6 +121,20 @@ def compose_article(
     raise ValueError(f"{entity.entity_id}: too few fillers to keep statements off passage boundaries")
 
 
+def compose_distractors(
+    entity: Entity, relations: Relations, domain: Domain, attribute: str, rng: random.Random
+) -> list[Sentence]:
+    """One to three sentences that state an attribute of other entities, if there are such."""
+    about = tuple(
+        pattern
+        for pattern in domain.distractors
+        if any(slot.endswith(f"_{attribute}") for slot in pattern.slots)
+    )
+    mentioned = _mentioned(entity, relations, rng)
+    fields = _fields(entity, mentioned)
+    return _distractors(entity, mentioned, fields, replace(domain, distractors=about), rng)
+
+
 def _as_patterns(contexts: Sequence[str], domain: Domain) -> list[Pattern]:
     return [Pattern(f"{domain.name}.context", SHARED, text) for text in contexts]
 

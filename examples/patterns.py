@@ -2,17 +2,20 @@
 
 A pattern has an id such as `country.capital.question.e` and a split. Patterns of the split `reserved`
 are for the sample alone; practice articles and questions, on which models are trained, are composed
-from `shared` ones. So scores on seen and on unseen patterns can be told apart.
+from `shared` ones and from `practice` ones (`examples.practice_patterns`), which the sample has not. So
+scores on seen and on unseen patterns can be told apart.
 """
 
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 SHARED = "shared"
 RESERVED = "reserved"
+PRACTICE = "practice"
 
 _SLOT = re.compile(r"\{(\?|a )?(\w+)(?:=([\w ]+))?\}")
 # an initial U that is pronounced as in "you" takes "a"
@@ -34,16 +37,27 @@ class Pattern:
     @property
     def slots(self) -> frozenset[str]:
         """The columns that become text."""
-        return frozenset(slot for mark, slot, _ in _SLOT.findall(self.text) if mark != "?")
+        return _slots(self.text)
 
     def fill(self, fields: Mapping[str, str]) -> str | None:
         """The sentence, its first letter a capital; None where a column is missing or a condition fails."""
-        for mark, slot, wanted in _SLOT.findall(self.text):
+        for mark, slot, wanted in _parsed(self.text):
             value = fields.get(slot, "")
             if not value or (mark == "?" and wanted and value != wanted):
                 return None
         sentence = _SLOT.sub(lambda match: _slot_text(match, fields), self.text).replace("s's ", "s' ")
         return sentence[0].upper() + sentence[1:]
+
+
+@cache
+def _parsed(text: str) -> tuple[tuple[str, str, str], ...]:
+    """Mark, column and wanted value of each slot."""
+    return tuple(_SLOT.findall(text))
+
+
+@cache
+def _slots(text: str) -> frozenset[str]:
+    return frozenset(slot for mark, slot, _ in _parsed(text) if mark != "?")
 
 
 def _slot_text(match: re.Match[str], fields: Mapping[str, str]) -> str:

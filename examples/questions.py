@@ -99,6 +99,19 @@ def compose_question(
     }
 
 
+def compose_claim(
+    label: str, fact: Fact, value: str, entity: Entity, domain: Domain, evidence: Evidence, rng: random.Random
+) -> Row:
+    """Claims that an entity's fact has a value."""
+    phrasing = rng.choice(domain.attributes[fact.attribute].claims)
+    return {
+        "question_id": f"{fact.entity_id}.{fact.attribute}.{slug_of(label)}",
+        "question": _fill(phrasing, {**entity.fields, "value": value}),
+        "answers": [label],
+        **_provenance(fact, phrasing, evidence),
+    }
+
+
 def compose_claims(
     entities: Sequence[Entity],
     withheld: Sequence[tuple[Fact, str]],
@@ -127,20 +140,12 @@ def compose_claims(
     rows: dict[str, list[Row]] = {label: [] for label in LABELS}
 
     def add(label: str, fact: Fact, value: str) -> None:
-        phrasing = rng.choice(domain.attributes[fact.attribute].claims)
-        rows[label].append(
-            {
-                "question_id": f"{fact.entity_id}.{fact.attribute}.{slug_of(label)}",
-                "question": _fill(phrasing, {**by_id[fact.entity_id].fields, "value": value}),
-                "answers": [label],
-                **_provenance(fact, phrasing, evidence),
-            }
-        )
+        rows[label].append(compose_claim(label, fact, value, by_id[fact.entity_id], domain, evidence, rng))
 
     for fact in facts[:per_label]:
         add(SUPPORTS, fact, by_id[fact.entity_id].fields[fact.attribute])
     for fact in facts[per_label:]:
-        value = _false_value(fact, by_id[fact.entity_id], relations[fact.entity_id], aliases, rng)
+        value = false_value(fact, by_id[fact.entity_id], relations[fact.entity_id], aliases, rng)
         if value is not None and len(rows[REFUTES]) < per_label:
             add(REFUTES, fact, value)
     for fact, value in undecidable_claims(entities, withheld, domain, evidence, aliases, rng):
@@ -150,6 +155,19 @@ def compose_claims(
     if short:
         raise ValueError(f"{domain.name}: fewer than {per_label} claims can be made for {', '.join(short)}")
     return [row for label in LABELS for row in rows[label]]
+
+
+def false_value(
+    fact: Fact, entity: Entity, relations: Relations, aliases: Mapping[str, Sequence[str]], rng: random.Random
+) -> str | None:
+    """A value of the same attribute that is not the entity's; a like-named entity's where there is one."""
+    true_answers = set(answers_to(entity.fields[fact.attribute], aliases))
+    for others in (relations.likes, relations.peers):
+        values = sorted({other.fields[fact.attribute] for other in others if fact.attribute in other.fields})
+        false = [value for value in values if not true_answers & set(answers_to(value, aliases))]
+        if false:
+            return rng.choice(false)
+    return None
 
 
 def undecidable_claims(
@@ -219,19 +237,6 @@ def _is_stated(attribute: str, value: str, entities: Sequence[Entity], evidence:
         entity.fields.get(attribute) == value and Fact(entity.entity_id, attribute) in evidence.places
         for entity in entities
     )
-
-
-def _false_value(
-    fact: Fact, entity: Entity, relations: Relations, aliases: Mapping[str, Sequence[str]], rng: random.Random
-) -> str | None:
-    """A value of the same attribute that is not the entity's; a like-named entity's where there is one."""
-    true_answers = set(answers_to(entity.fields[fact.attribute], aliases))
-    for others in (relations.likes, relations.peers):
-        values = sorted({other.fields[fact.attribute] for other in others if fact.attribute in other.fields})
-        false = [value for value in values if not true_answers & set(answers_to(value, aliases))]
-        if false:
-            return rng.choice(false)
-    return None
 
 
 def _fill(pattern: Pattern, fields: Mapping[str, str]) -> str:

@@ -1,0 +1,143 @@
+"""Composes practice text about invented entities, on which the sample's models are trained.
+
+The same seed gives the same bytes. Run `python -m examples.practice --output practice --worlds 40`.
+"""
+
+import argparse
+import json
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from examples.compose import documents, write_world
+from examples.practice_lookups import LEVELS, compose_lookup
+from examples.practice_patterns import read_practice_tables
+from examples.practice_retriever import compose_training_row
+from examples.practice_worlds import Asked, World, compose_practice_world
+from schemas.retrievals import SCHEMA
+
+_CORPUS_FILES = {"country": "countries", "element": "elements", "office": "offices"}
+
+
+class PracticeText:
+    """Rows by file, gathered world by world.
+
+    Args:
+      lookups, retriever_rows: how many rows are wanted of each lookup file and for the retriever.
+      hard_negatives: for each question to the retriever, at most.
+    """
+
+    def __init__(
+        self, worlds: int, lookups: int, retriever_rows: int, hard_negatives: int, seed: int
+    ) -> None:
+        self._lookups = -(-lookups // worlds)  # in each world
+        self._retriever_rows = -(-retriever_rows // worlds)
+        self._hard_negatives = hard_negatives
+        self._seed = seed
+        self.corpus: dict[str, list[dict[str, Any]]] = {}
+        self.questions: list[dict[str, Any]] = []
+        self.claims: list[dict[str, Any]] = []
+        self.retriever: list[dict[str, Any]] = []
+        self.lookups: dict[str, list[dict[str, Any]]] = {}
+
+    def add(self, world: World, rng: random.Random) -> None:
+        """Adds all that a world has to ask."""
+        for domain, articles in world.edition.articles.items():
+            self.corpus.setdefault(_CORPUS_FILES[domain], []).extend(documents(articles))
+        self.questions += (asked.row for asked in world.questions)
+        self.claims += (asked.row for asked in world.claims)
+        everything = [*world.questions, *world.claims]
+        self.retriever += (
+            compose_training_row(asked, world, self._hard_negatives, rng)
+            for asked in rng.sample(everything, min(self._retriever_rows, len(everything)))
+        )
+        for level in LEVELS:
+            for name, asked in (("lookups", world.questions), ("claim_lookups", world.claims)):
+                self.lookups.setdefault(f"{name}_{level}", []).extend(
+                    compose_lookup(one, level, turn, world, self._seed)
+                    for one, turn in _turns(asked, self._lookups, rng)
+                )
+
+    def shuffle(self, rng: random.Random) -> None:
+        """Mixes the worlds in every file but the corpus."""
+        for rows in (self.questions, self.claims, self.retriever, *self.lookups.values()):
+            rng.shuffle(rows)
+
+    def write(self, output: Path, prefix: str, retriever: str) -> None:
+        """Writes all files; the prefix goes before the name of each but the retriever's."""
+        files = {f"{prefix}corpus/{name}.jsonl": rows for name, rows in self.corpus.items()}
+        files |= {f"{prefix}questions.jsonl": self.questions, f"{prefix}claims.jsonl": self.claims}
+        write_world(files, output)
+        lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in self.retriever)
+        (output / retriever).write_text(f"[\n{lines}\n]\n", encoding="utf-8", newline="\n")
+        for name, rows in self.lookups.items():
+            pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), output / f"{prefix}{name}.parquet")
+
+    def describe(self) -> str:
+        """How many rows there are."""
+        articles = sum(map(len, self.corpus.values()))
+        lookups = sum(map(len, self.lookups.values()))
+        return (
+            f"{articles} articles, {len(self.questions)} questions, {len(self.claims)} claims, "
+            f"{len(self.retriever)} rows for the retriever, {lookups} lookups"
+        )
+
+
+def _turns(asked: Sequence[Asked], count: int, rng: random.Random) -> Iterable[tuple[Asked, int]]:
+    """As many as wanted in random order: each once before any is taken a second time."""
+    turn = 0
+    while count > 0:
+        for one in rng.sample(asked, min(count, len(asked))):
+            yield one, turn
+        count, turn = count - len(asked), turn + 1
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Composes practice and validation text and says how much there is."""
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.practice", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--worlds", type=int, default=40, help="worlds to practise on")
+    parser.add_argument("--validation_worlds", type=int, default=2, help="worlds to validate on")
+    parser.add_argument("--entities", type=int, default=120, help="countries in a world, and offices")
+    parser.add_argument("--lookups", type=int, default=20_000, help="rows of each lookup file")
+    parser.add_argument("--validation_lookups", type=int, default=1_000, help="the same for validation")
+    parser.add_argument("--retriever_rows", type=int, default=20_000, help="rows to train the retriever on")
+    parser.add_argument(
+        "--validation_retriever_rows", type=int, default=1_000, help="the same for validation"
+    )
+    parser.add_argument(
+        "--hard_negatives", type=int, default=6, help="for each row of the retriever, at most"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="other seeds give other worlds")
+    options = parser.parse_args(argv)
+    tables = read_practice_tables()
+    taken: set[str] = set()
+    for split, prefix, worlds, lookups, retriever_rows in (
+        # first, so that it is the same for any number of worlds to practise on
+        (
+            "validation",
+            "validation_",
+            options.validation_worlds,
+            options.validation_lookups,
+            options.validation_retriever_rows,
+        ),
+        ("training", "", options.worlds, options.lookups, options.retriever_rows),
+    ):
+        text = PracticeText(worlds, lookups, retriever_rows, options.hard_negatives, options.seed)
+        rng = random.Random(f"{options.seed}/{split}")
+        for number in range(worlds):
+            world = compose_practice_world(f"{split}/{number}", options.entities, taken, tables, options.seed)
+            text.add(world, rng)
+        text.shuffle(rng)
+        text.write(options.output, prefix, f"retriever_{split}.json")
+        print(f"{split}: {text.describe()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Reading practice for the generator: a question or claim with one passage that decides it, from easy to hard.
+
+Level 1 is the sentence alone; level 2 has the article's introduction and another sentence besides; level 3
+is half a passage with facts of the same kind about other entities; level 4 is the passage itself.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from examples.articles import Article, Sentence, compose_distractors
+from examples.practice_worlds import Asked, World
+from examples.questions import compose_claim, compose_question, mentions
+
+LEVELS = (1, 2, 3, 4)
+_HALF_PASSAGE = 5  # sentences
+_DECOYS = 2
+
+
+def compose_lookup(asked: Asked, level: int, turn: int, world: World, seed: int) -> dict[str, Any]:
+    """A row of the retrievals table with one passage.
+
+    It is asked in new words at each level and turn. A claim that cannot be decided gets a text of the same
+    length from the article on its entity.
+
+    Args:
+      turn: tells several rows about the same fact apart.
+    """
+    question_id = f"{asked.row['question_id']}.{level}.{turn}"
+    rng = random.Random(f"{seed}/{question_id}")
+    article = world.edition.evidence.articles[asked.fact.entity_id]
+    own = [
+        place
+        for place in world.edition.evidence.places.get(asked.fact, ())
+        if place[0] == article.document_id
+    ]
+    if own:
+        _, number, focus = own[0]
+    else:
+        number, focus = rng.randrange(len(world.passages[article.document_id])), None
+    if level == LEVELS[-1]:
+        text = world.passages[article.document_id][number]
+    else:
+        chosen = _chosen(asked, level, focus, article, world, rng)
+        text = " ".join(sentence.text for sentence in rng.sample(chosen, len(chosen)))
+    return {
+        "question_id": question_id,
+        "question": _reworded(asked, world, rng),
+        "answers": asked.row["answers"],
+        "passages": [
+            {
+                "passage_id": f"{article.document_id}#{number}",
+                "document_id": article.document_id,
+                "title": article.entity.title,
+                "text": text,
+                "score": 1.0,
+            }
+        ],
+    }
+
+
+def _reworded(asked: Asked, world: World, rng: random.Random) -> str:
+    entity = world.entities[asked.fact.entity_id]
+    domain, evidence = world.tables.domains[entity.domain], world.edition.evidence
+    if asked.label:
+        row = compose_claim(asked.label, asked.fact, asked.values[-1], entity, domain, evidence, rng)
+    else:
+        row = compose_question(asked.fact, entity, domain, evidence, {}, str(rng.random()))
+    return str(row["question"])
+
+
+def _chosen(
+    asked: Asked, level: int, focus: Sentence | None, article: Article, world: World, rng: random.Random
+) -> Sequence[Sentence]:
+    """The sentences of an easier text, the one that decides among them, in any order."""
+    opening, *body = article.sentences
+    decoys = _decoys(asked, article, world, rng)
+    if focus is None:  # nothing decides: the sentence most like one that would
+        stating = [sentence for sentence in body if sentence.facts] or body
+        focus = decoys.pop() if decoys and rng.random() < 0.4 else rng.choice(stating)
+    others = [sentence for sentence in body if sentence is not focus]
+    if level == 1:
+        return [focus]
+    if level == 2:
+        return [opening, focus, rng.choice(others)]
+    chosen = [focus, *decoys[:_DECOYS]]
+    if rng.random() < 0.5:
+        chosen.append(opening)
+    said = {sentence.text for sentence in chosen}
+    rest = [sentence for sentence in others if sentence.text not in said]
+    return [*chosen, *rng.sample(rest, _HALF_PASSAGE - len(chosen))]
+
+
+def _decoys(asked: Asked, article: Article, world: World, rng: random.Random) -> list[Sentence]:
+    """Facts of the same kind about other entities, none with a value asked about."""
+    entity = article.entity
+    relations = world.edition.relations[entity.entity_id]
+    sentences = compose_distractors(
+        entity, relations, world.tables.domains[entity.domain], asked.fact.attribute, rng
+    )
+    return [sentence for sentence in sentences if not mentions(sentence.text, asked.values)]

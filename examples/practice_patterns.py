@@ -1,0 +1,70 @@
+"""Sentence patterns for practice: the sample's shared ones, and many more that the sample has not.
+
+They stand in `examples/sentences/practice`, a list of lines for each kind. `(a|b)` in a line stands for
+either, so a line gives one pattern or several.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+from examples.patterns import PRACTICE, SHARED, Domain, Pattern, read_domain
+from examples.tables import SENTENCES, Tables
+
+_CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
+
+
+def read_practice_tables() -> Tables:
+    """What practice worlds are composed from; nothing in it is reserved for the sample."""
+    domains = {
+        path.stem: extend_domain(read_domain(path).only(SHARED), SENTENCES / "practice" / path.name)
+        for path in sorted(SENTENCES.glob("*.toml"))
+    }
+    return Tables(domains, aliases={}, contexts={})
+
+
+def extend_domain(domain: Domain, path: Path) -> Domain:
+    """The domain with the practice patterns of a file besides its own."""
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+
+    def practice(lines: Sequence[str], *kind: str) -> tuple[Pattern, ...]:
+        prefix = ".".join([domain.name, *kind, PRACTICE])
+        return tuple(Pattern(f"{prefix}.{key}", PRACTICE, text) for key, text in _expanded(lines))
+
+    attributes: Mapping[str, Mapping[str, Sequence[str]]] = table["attributes"]
+    return replace(
+        domain,
+        introductions=(*domain.introductions, *practice(table["introductions"], "introduction")),
+        attributes={
+            name: replace(
+                attribute,
+                statements=(
+                    *attribute.statements,
+                    *practice(attributes[name]["statements"], name, "statement"),
+                ),
+                questions=(*attribute.questions, *practice(attributes[name]["questions"], name, "question")),
+                claims=(*attribute.claims, *practice(attributes[name]["claims"], name, "claim")),
+            )
+            for name, attribute in domain.attributes.items()
+        },
+        distractors=(*domain.distractors, *practice(table["distractors"], "distractor")),
+        fillers=(*domain.fillers, *practice(table["fillers"], "filler")),
+    )
+
+
+def alternatives(line: str) -> list[str]:
+    """The sentences that a line stands for: `It (is|was) so.` gives two."""
+    parts = _CHOICE.split(line)
+    # every other part is what stood between parentheses
+    choices = [part.split("|") if position % 2 else [part] for position, part in enumerate(parts)]
+    return [" ".join("".join(chosen).split()) for chosen in product(*choices)]
+
+
+def _expanded(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(lines, start=1):
+        texts = alternatives(line)
+        for position, text in enumerate(texts, start=1):
+            yield (f"{number}.{position}" if len(texts) > 1 else str(number)), text
