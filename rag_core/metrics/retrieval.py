@@ -58,8 +58,16 @@ class AnswerStrings:
         self._needles = [f" {tokens} " for tokens in map(joined_tokens, answers) if tokens]
 
     def found_in(self, text: str) -> bool:
-        haystack = f" {joined_tokens(text)} "
-        return any(needle in haystack for needle in self._needles)
+        return self.found_in_folded(self.fold(text))
+
+    @staticmethod
+    def fold(text: str) -> str:
+        """A passage as it is searched: to be made once where many questions search it."""
+        return f" {joined_tokens(text)} "
+
+    def found_in_folded(self, folded: str) -> bool:
+        """As `found_in`, of a passage that was folded before."""
+        return any(needle in folded for needle in self._needles)
 
 
 class AnswerRegexes:
