@@ -33,6 +33,9 @@ class ContextTokenizer:
     Where nothing is truncated the string is exactly the one that `transformers`' RagRetriever builds
     (quotes around a title removed, each pair of spaces made one). Where the tokens exceed the maximum,
     the passage's last tokens are dropped: right truncation of the whole would cut the question off.
+
+    Attributes:
+      format: the strings between the parts.
     """
 
     def __init__(
@@ -51,7 +54,7 @@ class ContextTokenizer:
           max_positions: how many tokens the encoder can read, None where it has no limit.
         """
         self._tokenizer = tokenizer
-        self._format = context_format
+        self.format = context_format
         self._max_tokens = max_tokens if max_positions is None else min(max_tokens, max_positions)
         self._max_positions = max_positions
 
@@ -62,11 +65,11 @@ class ContextTokenizer:
           QuestionTooLongError: the question alone exceeds what the encoder can read.
         """
         if not passages:
-            closed_book = self._format.prefix + question
+            closed_book = self.format.prefix + question
             contexts, tail_starts = [closed_book], [0]
         else:
             contexts = [self._join(passage, question) for passage in passages]
-            tail = (self._format.doc_sep + question).lstrip(" ").replace("  ", " ")
+            tail = (self.format.doc_sep + question).lstrip(" ").replace("  ", " ")
             tail_starts = [len(context.removesuffix(tail).rstrip(" ")) for context in contexts]
         encoding = self._tokenizer(
             contexts,
@@ -88,7 +91,7 @@ class ContextTokenizer:
 
     def _join(self, passage: PassageText, question: str) -> str:
         title = passage.title.removeprefix('"').removesuffix('"')
-        form = self._format
+        form = self.format
         return f"{form.prefix}{title}{form.title_sep}{passage.text}{form.doc_sep}{question}".replace(
             "  ", " "
         )
@@ -100,7 +103,7 @@ class ContextTokenizer:
         excess = len(ids) - self._max_tokens
         if excess <= 0:
             return ids
-        head_start = len(self._format.prefix.replace("  ", " "))
+        head_start = len(self.format.prefix.replace("  ", " "))
         passage = [
             i
             for i, (start, end) in enumerate(offsets)

@@ -7,7 +7,14 @@ projection. Nothing is normalised: scores are inner products.
 from pathlib import Path
 from typing import Any
 
-from transformers import DPRConfig, DPRContextEncoder, DPRQuestionEncoder, RagConfig
+from transformers import (
+    DPRConfig,
+    DPRContextEncoder,
+    DPRQuestionEncoder,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    RagConfig,
+)
 
 from rag_core.encoders.packed_bert import PackedBert
 from rag_core.encoders.pooling import Pooling
@@ -16,6 +23,7 @@ from rag_core.encoders.pretrained import (
     from_pretrained,
     load_model,
     load_tokenizer,
+    read_json,
     usable_tokens,
 )
 from rag_core.encoders.tokenization import tokenizing
@@ -37,16 +45,20 @@ def load_passage_tower(folder: Path, settings: LoadSettings) -> Tower:
 
 
 def load_question_tower(folder: Path, settings: LoadSettings) -> Tower:
-    """The tower of a DPRQuestionEncoder folder."""
-    return _tower(load_model(DPRQuestionEncoder, folder, settings), load_tokenizer(folder), settings)
+    """The tower of a DPRQuestionEncoder folder, or of the question encoder in a Hugging Face RAG checkpoint."""
+    return _tower(*load_question_model(folder, settings), settings)
 
 
-def load_rag_question_tower(folder: Path, settings: LoadSettings) -> Tower:
-    """The question encoder of a Hugging Face RAG checkpoint, with its own tokenizer.
+def load_question_model(
+    folder: Path, settings: LoadSettings
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A question encoder with its own tokenizer, alone or inside a Hugging Face RAG checkpoint.
 
     Raises:
-      UsageError: the checkpoint's question encoder is not DPR's.
+      UsageError: the folder holds neither, or the checkpoint's question encoder is not DPR's.
     """
+    if read_json(folder / "config.json").get("model_type") != "rag":
+        return load_model(DPRQuestionEncoder, folder, settings), load_tokenizer(folder)
     config = from_pretrained(RagConfig, folder).question_encoder
     if not isinstance(config, DPRConfig):
         raise UsageError(
@@ -61,7 +73,7 @@ def load_rag_question_tower(folder: Path, settings: LoadSettings) -> Tower:
         # RagModel names the tower question_encoder, its generation classes rag.question_encoder
         key_mapping={r"^(rag\.)?question_encoder\.question_encoder\.": "question_encoder."},
     )
-    return _tower(model, load_tokenizer(folder, RAG_QUESTION_TOKENIZER, config=config), settings)
+    return model, load_tokenizer(folder, RAG_QUESTION_TOKENIZER, config=config)
 
 
 def _tower(model: Any, tokenizer: Any, settings: LoadSettings) -> Tower:

@@ -102,13 +102,10 @@ def load_question_encoder(
             prompt=loaded.question_prompt,
             passage_encoder_fingerprint=fingerprint,
         )
-    load_tower = (
-        dpr.load_rag_question_tower if content is _Content.RAG_CHECKPOINT else dpr.load_question_tower
-    )
     return QuestionEncoder(
         EncoderKind.DPR,
         fingerprint,
-        load_tower(folder, settings),
+        dpr.load_question_tower(folder, settings),
         passage_encoder_fingerprint=read_json(folder / "config.json").get(PASSAGE_ENCODER_KEY),
     )
 

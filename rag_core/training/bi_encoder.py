@@ -28,6 +28,7 @@ from rag_core.encoders.pretrained import LoadSettings, load_model, load_tokenize
 from rag_core.encoders.sentence_transformers import SentenceTransformerParts
 from rag_core.encoders.tokenization import Tokenize, tokenizing
 from rag_core.errors import UsageError
+from rag_core.marginalize import float32_or_better
 from rag_core.model_files import model_fingerprint, resolve_device, resolve_model
 from rag_core.padding import pad_rows
 from rag_core.training.precision import Precision, forward_precision
@@ -142,7 +143,7 @@ class DprTower:
         with forward_precision(self.precision, device):
             # no token types, as in encoding: DPR trained with zeros
             output = self.model(input_ids=ids.to(device), attention_mask=mask.to(device))
-        vectors: Tensor = output.pooler_output.float()
+        vectors: Tensor = float32_or_better(output.pooler_output)
         return vectors
 
     def save(self, folder: Path) -> None:

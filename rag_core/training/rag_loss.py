@@ -6,7 +6,7 @@ through p(z|x), the softmax of its vector's inner products with the passages tha
 Legend: B questions, K documents of each, T target tokens, V vocabulary, D embedding size.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,15 +14,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rag_core.marginalize import float32_or_better, rag_sequence_nll, rag_token_nll, token_log_probs
+from rag_core.marginalize import (
+    document_log_prior,
+    float32_or_better,
+    rag_sequence_nll,
+    rag_token_log_marginals,
+    rag_token_nll,
+    token_log_probs,
+)
 from rag_core.padding import pad_rows
 
 ModelType = Literal["rag_sequence", "rag_token"]
-
-_NLL: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "rag_sequence": rag_sequence_nll,
-    "rag_token": rag_token_nll,
-}
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,19 @@ def rag_nll(
     prompt: Sequence[int],
     doc_scores: Tensor,
     examples: Sequence[RagExample],
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """−log p(y|x) of each question under RAG-Sequence or RAG-Token, by teacher forcing.
+
+    With label smoothing ε, log p of a target token becomes (1 − ε) log p(y_t) + ε / V Σ_v log p(v): for
+    RAG-Token of the mixture's distribution, for RAG-Sequence of each document's, before the marginal.
 
     Args:
       generator: a seq2seq model of `transformers`, in the mode that it is to compute in.
       prompt: what the decoder reads before the target, see `Generator.prompt`.
       doc_scores: [B, K].
       examples: B, each with K contexts.
+      label_smoothing: ε, in [0, 1).
 
     Returns:
       float64 [B].
@@ -75,24 +82,47 @@ def rag_nll(
     if not all(example.target for example in examples):
         raise ValueError("a target without tokens has no probability; give it its end token at least")
     targets, mask = pad_rows([example.target for example in examples], 0)
-    under_documents = _token_log_probs(generator, prompt, examples, targets.repeat_interleave(n_docs, dim=0))
-    return _NLL[model_type](
-        doc_scores, under_documents.view(count, n_docs, -1), mask.bool().to(doc_scores.device)
-    )
+    targets, mask = targets.to(doc_scores.device), mask.bool().to(doc_scores.device)
+    logits = _logits(generator, prompt, examples, targets.repeat_interleave(n_docs, dim=0))
+    logits = logits.view(count, n_docs, *logits.shape[1:])  # [B, K, T, V]
+    of_targets = token_log_probs(logits, targets.unsqueeze(1).expand(-1, n_docs, -1))
+    if model_type == "rag_sequence":
+        if label_smoothing:
+            of_targets = of_targets.lerp(_mean_log_probs(logits), label_smoothing)
+        return rag_sequence_nll(doc_scores, of_targets, mask)
+    nll = rag_token_nll(doc_scores, of_targets, mask)
+    if not label_smoothing:
+        return nll
+    everywhere = _mixture_mean_log_probs(doc_scores, logits).masked_fill(~mask, 0.0).sum(dim=-1)
+    return (1 - label_smoothing) * nll - label_smoothing * everywhere
 
 
-def _token_log_probs(
+def _mean_log_probs(logits: Tensor) -> Tensor:
+    """1 / V Σ_v log p(v), float64 [...] from logits [..., V]."""
+    logits = float32_or_better(logits)
+    return logits.mean(dim=-1).double() - logits.logsumexp(dim=-1).double()
+
+
+def _mixture_mean_log_probs(doc_scores: Tensor, logits: Tensor) -> Tensor:
+    """1 / V Σ_v log Σ_z p(z|x) p(v|x,z,y_<t), float64 [B, T] from logits [B, K, T, V]."""
+    log_probs = float32_or_better(logits).log_softmax(dim=-1)
+    flat = log_probs.flatten(start_dim=2)  # [B, K, T·V]
+    mixture = rag_token_log_marginals(document_log_prior(doc_scores), flat)
+    return mixture.view(logits.shape[0], *logits.shape[2:]).mean(dim=-1)
+
+
+def _logits(
     generator: PreTrainedModel, prompt: Sequence[int], examples: Sequence[RagExample], targets: Tensor
 ) -> Tensor:
-    """log p(y_t|x,z,y_<t) of every context, float64 [B·K, T]; of no meaning where a target has ended."""
+    """The generator's logits at each target position [B·K, T, V]; of no meaning where a target has ended."""
     device = generator.device
     contexts = [context for example in examples for context in example.contexts]
-    starts = torch.tensor(prompt).expand(len(contexts), -1)
+    starts = torch.tensor(prompt, device=device).expand(len(contexts), -1)
     ids, mask = pad_rows(contexts, generator.config.pad_token_id or 0)
-    logits = generator(
+    logits: Tensor = generator(
         input_ids=ids.to(device),
         attention_mask=mask.to(device),
-        decoder_input_ids=torch.cat([starts, targets[:, :-1]], dim=1).to(device),
+        decoder_input_ids=torch.cat([starts, targets[:, :-1].to(device)], dim=1),
         use_cache=False,
     ).logits
-    return token_log_probs(logits[:, len(prompt) - 1 :], targets.to(device))
+    return logits[:, len(prompt) - 1 :]

@@ -105,3 +105,45 @@ def test_what_does_not_fit_together_is_refused(generator: Generator) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             rag_nll("rag_token", generator.model, generator.prompt, scores, examples)
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_label_smoothing_is_its_definition(
+    generator: Generator, model_type: Literal["rag_sequence", "rag_token"]
+) -> None:
+    """By enumeration: RAG-Token smooths the mixture's distribution, RAG-Sequence each document's."""
+    epsilon = 0.1
+    [question] = random_questions(5, [3])
+    [target] = TARGETS[:1]
+    model = eager_model(generator)
+    prior = np.exp(log_prior(question))
+    under = []  # p(v | z, y_<t) [K, T, V]
+    for context in contexts_of(generator, question):
+        with torch.no_grad():
+            logits = model(
+                input_ids=torch.tensor([context]),
+                decoder_input_ids=torch.tensor([[*generator.prompt, *target[:-1]]]),
+            ).logits[0, len(generator.prompt) - 1 :]
+        under.append(logits.double().softmax(dim=-1).numpy())
+    probs = np.stack(under)
+    places = range(len(target))
+    if model_type == "rag_token":
+        mixture = np.einsum("k,ktv->tv", prior, probs)
+        expected = -sum(
+            (1 - epsilon) * np.log(mixture[place, target[place]]) + epsilon * np.log(mixture[place]).mean()
+            for place in places
+        )
+    else:
+        smoothed = [
+            sum(
+                (1 - epsilon) * np.log(of_document[place, target[place]])
+                + epsilon * np.log(of_document[place]).mean()
+                for place in places
+            )
+            for of_document in probs
+        ]
+        expected = -np.log(np.sum(prior * np.exp(smoothed)))
+    scores = torch.tensor(question.scores).unsqueeze(0)
+    examples = [RagExample(contexts_of(generator, question), target)]
+    loss = rag_nll(model_type, model, generator.prompt, scores, examples, label_smoothing=epsilon)
+    assert loss.item() == pytest.approx(expected, rel=1e-6)

@@ -1,0 +1,221 @@
+"""RAG as the training loop trains it: −log p(y|x) over question encoder and generator, end to end (section 2.4)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from rag_core.answers import Answer, DecodingSettings, RetrievedQuestion
+from rag_core.classification import LabelDistribution, LabelSet, classify_questions
+from rag_core.decoding import generate_answers
+from rag_core.errors import UsageError
+from rag_core.metrics.answers import exact_match
+from rag_core.training.batches import EpochBatches
+from rag_core.training.documents import Documents, DocumentSource, RagQuestion, prior_figures
+from rag_core.training.precision import Precision, forward_precision
+from rag_core.training.rag_loss import ModelType, RagExample, rag_nll
+from rag_core.training.rag_model import RagModel
+from rag_core.training.replicas import Replicas
+
+
+@dataclass(frozen=True)
+class RagTraining:
+    """What a RAG model is trained on at each step.
+
+    Attributes:
+      model_type: `rag_sequence` or `rag_token`.
+      batch_questions: questions of a step.
+      chunk_questions: how many have a graph at a time: bounds memory, changes nothing else but dropout.
+      epochs: times that every question is used with every answer; a last batch that is not full is left out.
+      max_steps: ends training before the epochs do; None: it does not.
+      label_smoothing: ε, see `rag_nll`.
+      max_target_tokens: of an answer, the end token included; longer ones are cut.
+      precision: of the generator's forward passes.
+      seed: of the order of questions.
+    """
+
+    model_type: ModelType
+    batch_questions: int = 64
+    chunk_questions: int = 8
+    epochs: int = 10
+    max_steps: int | None = None
+    label_smoothing: float = 0.0
+    max_target_tokens: int = 32
+    precision: Precision = "float32"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A question with one of its answers as the target."""
+
+    question: RagQuestion
+    target: tuple[int, ...]
+
+
+class RagLearner:
+    """A `run.Learner`: −log p(y|x) on the documents of the moment; validated by loss and by answers."""
+
+    def __init__(
+        self,
+        model: RagModel,
+        documents: DocumentSource,
+        questions: Sequence[RagQuestion],
+        settings: RagTraining,
+        validation: Sequence[RagQuestion] = (),
+        label_set: LabelSet | None = None,
+        replicas: Replicas | None = None,
+    ):
+        """Tokenises the targets.
+
+        Args:
+          documents: of a question, at the time when it is trained on.
+          questions: each with at least one answer.
+          validation: held out; validation is left away where there are none.
+          label_set: answers are labels of this set, whose targets have no end token; None: free text.
+          replicas: the processes that train together; one by default.
+
+        Raises:
+          UsageError: there are fewer questions than a batch has, or an answer that is not in the label set.
+        """
+        self._model, self._documents, self._settings = model, documents, settings
+        self._label_set, self._replicas = label_set, replicas or Replicas()
+        self._label_targets = (
+            dict(zip(label_set.labels, label_set.target_tokens(model.generator), strict=True))
+            if label_set is not None
+            else None
+        )
+        self._pairs = self._targets_of(questions)
+        self._validation = list(validation)
+        self._validation_pairs = [self._targets_of([question])[0] for question in validation]
+        self._batches = EpochBatches(
+            len(self._pairs),
+            settings.batch_questions,
+            settings.epochs,
+            settings.seed,
+            settings.max_steps,
+        )
+        self._module = model.module
+
+    @property
+    def module(self) -> nn.Module:
+        """Generator and question encoder."""
+        return self._module
+
+    @property
+    def total_steps(self) -> int:
+        """Full batches of all epochs."""
+        return self._batches.total_steps
+
+    def backward(self, step: int) -> Mapping[str, float]:
+        """Adds the gradients of the step's batch.
+
+        Returns:
+          `loss`, the mean −log p(y|x) of its questions, and the figures of `prior_figures`.
+        """
+        batch = [self._pairs[row] for row in self._batches.rows(step)]
+        own = self._replicas.share(batch)
+        self._module.train()
+        total, figures = 0.0, []
+        for begin in range(0, len(own), self._settings.chunk_questions):
+            pairs = own[begin : begin + self._settings.chunk_questions]
+            documents = self._documents.find([pair.question for pair in pairs])
+            loss = self._nll(pairs, documents).sum() / len(batch)
+            loss.backward()
+            total += loss.item()
+            figures.append(prior_figures(documents) | {"weight": len(pairs) / len(batch)})
+        means = {
+            name: sum(row[name] * row["weight"] for row in figures)
+            for name in (figures[0] if figures else {})
+            if name != "weight"
+        }
+        return self._summed({"loss": total} | means)
+
+    def validate(self) -> Mapping[str, float]:
+        """On the questions held out: the mean loss, and exact match of greedy answers or accuracy of labels."""
+        if not self._validation:
+            return {}
+        self._module.eval()
+        loss = correct = 0.0
+        own = self._replicas.share(range(len(self._validation)))
+        with torch.no_grad():
+            for begin in range(0, len(own), self._settings.chunk_questions):
+                numbers = own[begin : begin + self._settings.chunk_questions]
+                questions = [self._validation[number] for number in numbers]
+                documents = self._documents.find(questions)
+                pairs = [self._validation_pairs[number] for number in numbers]
+                loss += self._nll(pairs, documents).sum().item()
+                correct += self._correct(questions, documents)
+        name = "exact_match" if self._label_set is None else "label_accuracy"
+        summed = self._summed({"loss": loss, name: correct})
+        return {score: value / len(self._validation) for score, value in summed.items()}
+
+    def _nll(self, pairs: Sequence[_Pair], documents: Documents) -> torch.Tensor:
+        contexts = self._model.generator.contexts
+        examples = [
+            RagExample(contexts(pair.question.question, passages), pair.target)
+            for pair, passages in zip(pairs, documents.passages, strict=True)
+        ]
+        generator = self._model.generator
+        with forward_precision(self._settings.precision, generator.device):
+            return rag_nll(
+                self._settings.model_type,
+                generator.model,
+                generator.prompt,
+                documents.scores,
+                examples,
+                self._settings.label_smoothing if self._module.training else 0.0,
+            )
+
+    def _correct(self, questions: Sequence[RagQuestion], documents: Documents) -> float:
+        """How many of the questions the model answers, or labels, right."""
+        asked = [
+            RetrievedQuestion(question.question, tuple(passages), scores[: len(passages)])
+            for question, passages, scores in zip(
+                questions, documents.present, documents.scores.float().cpu().numpy(), strict=True
+            )
+        ]
+        generator = self._model.generator
+        if self._label_set is not None:
+            labels = classify_questions(generator, asked, self._label_set)
+            return sum(
+                isinstance(label, LabelDistribution) and label.label == question.answers[0]
+                for label, question in zip(labels, questions, strict=True)
+            )
+        decoding = DecodingSettings(
+            self._settings.model_type,
+            "fast" if self._settings.model_type == "rag_sequence" else "beam",
+            num_beams=1,
+            max_new_tokens=self._settings.max_target_tokens,
+        )
+        answers = generate_answers(generator, asked, decoding)
+        return sum(
+            exact_match(answer.answer, question.answers)
+            for answer, question in zip(answers, questions, strict=True)
+            if isinstance(answer, Answer)
+        )
+
+    def _targets_of(self, questions: Sequence[RagQuestion]) -> list[_Pair]:
+        """A pair for each answer, as the paper trains (appendix D); of labels the first."""
+        pairs = []
+        for question in questions:
+            if self._label_targets is None:
+                pairs += [_Pair(question, self._answer_target(answer)) for answer in question.answers]
+            elif question.answers[0] in self._label_targets:
+                pairs.append(_Pair(question, self._label_targets[question.answers[0]]))
+            else:
+                raise UsageError(
+                    f"question {question.question_id}: its label {question.answers[0]!r} is not in --label_set; "
+                    f"expected one of {', '.join(self._label_targets)}"
+                )
+        return pairs
+
+    def _answer_target(self, answer: str) -> tuple[int, ...]:
+        tokens = self._model.generator.tokenizer(answer, add_special_tokens=False)["input_ids"]
+        return (*tokens[: self._settings.max_target_tokens - 1], self._model.generator.end_token)
+
+    def _summed(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """Each figure summed over the processes."""
+        own = torch.tensor([list(figures.values())], dtype=torch.float64, device=self._replicas.device)
+        return dict(zip(figures, self._replicas.gather(own).sum(dim=0).tolist(), strict=True))
