@@ -57,6 +57,11 @@ class Article:
     def text(self) -> str:
         return " ".join(sentence.text for sentence in self.sentences)
 
+    @cached_property
+    def folded(self) -> str:
+        """The text in lower case."""
+        return self.text.lower()
+
     def passages(self) -> list[str]:
         """The text in disjoint passages of 100 words, as `rag-beam chunk` splits it by default."""
         words = self.text.split()
@@ -122,17 +127,11 @@ def compose_article(
 
 
 def compose_distractors(
-    entity: Entity, relations: Relations, domain: Domain, attribute: str, rng: random.Random
+    entity: Entity, relations: Relations, domain: Domain, rng: random.Random
 ) -> list[Sentence]:
-    """One to three sentences that state an attribute of other entities, if there are such."""
-    about = tuple(
-        pattern
-        for pattern in domain.distractors
-        if any(slot.endswith(f"_{attribute}") for slot in pattern.slots)
-    )
+    """One to three sentences that state facts of other entities, if there are such."""
     mentioned = _mentioned(entity, relations, rng)
-    fields = _fields(entity, mentioned)
-    return _distractors(entity, mentioned, fields, replace(domain, distractors=about), rng)
+    return _distractors(entity, mentioned, _fields(entity, mentioned), domain, rng)
 
 
 def _as_patterns(contexts: Sequence[str], domain: Domain) -> list[Pattern]:
@@ -187,7 +186,9 @@ def _distractors(
         }
         if not own & {fields[slot] for slot in stated}:
             chosen.append(replace(sentence, facts=frozenset(stated.values())))
-    return chosen[:wanted]
+        if len(chosen) == wanted:
+            break
+    return chosen
 
 
 def _without_repetition(

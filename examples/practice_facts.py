@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 from examples.entities import Entity, make_entity
@@ -151,15 +152,15 @@ def _element(names: Names) -> str:
 
 def _symbol(name: str, taken: set[str], rng: random.Random) -> str:
     """One or two letters, mostly from the name, that stand for no other element."""
-    letters = [letter for letter in name if letter in "abcdefghijklmnopqrstuvwxyz"] or ["x"]
-    every = "abcdefghijklmnopqrstuvwxyz"
+    letters = [letter for letter in name if letter in ascii_lowercase] or ["x"]
     candidates = [letters[0] + letter for letter in letters[1:]]
     if rng.random() < 0.1:
         candidates.insert(0, letters[0])
     if rng.random() < 0.2:
         candidates = []
-    others = [first + second for first in every for second in every]
-    symbol = next(symbol for symbol in [*candidates, *rng.sample(others, len(others))] if symbol not in taken)
+    symbol = next((symbol for symbol in candidates if symbol not in taken), "")
+    while not symbol or symbol in taken:
+        symbol = rng.choice(ascii_lowercase) + rng.choice(ascii_lowercase)
     taken.add(symbol)
     return symbol.capitalize()
 

@@ -74,7 +74,7 @@ def _chosen(
 ) -> Sequence[Sentence]:
     """The sentences of an easier text, the one that decides among them, in any order."""
     opening, *body = article.sentences
-    decoys = _decoys(asked, article, world, rng)
+    decoys = _decoys(asked, article, world, rng) if level > 2 or focus is None else []
     if focus is None:  # nothing decides: the sentence most like one that would
         stating = [sentence for sentence in body if sentence.facts] or body
         focus = decoys.pop() if decoys and rng.random() < 0.4 else rng.choice(stating)
@@ -94,8 +94,6 @@ def _chosen(
 def _decoys(asked: Asked, article: Article, world: World, rng: random.Random) -> list[Sentence]:
     """Facts of the same kind about other entities, none with a value asked about."""
     entity = article.entity
-    relations = world.edition.relations[entity.entity_id]
-    sentences = compose_distractors(
-        entity, relations, world.tables.domains[entity.domain], asked.fact.attribute, rng
-    )
+    domain = world.decoys[entity.domain, asked.fact.attribute]
+    sentences = compose_distractors(entity, world.edition.relations[entity.entity_id], domain, rng)
     return [sentence for sentence in sentences if not mentions(sentence.text, asked.values)]

@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from examples.entities import slug
 from examples.tables import read_rows
@@ -131,6 +132,7 @@ _NUMERALS = ("II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"
 _ATTEMPTS = 1000
 
 
+@cache
 def real_names() -> frozenset[str]:
     """The slugs of all names and values in the sample's fact tables, numbers left out."""
     return frozenset(

@@ -60,7 +60,8 @@ def alternatives(line: str) -> list[str]:
     parts = _CHOICE.split(line)
     # every other part is what stood between parentheses
     choices = [part.split("|") if position % 2 else [part] for position, part in enumerate(parts)]
-    return [" ".join("".join(chosen).split()) for chosen in product(*choices)]
+    spaced = (" ".join("".join(chosen).split()) for chosen in product(*choices))
+    return [re.sub(r" (?=[.,?])", "", text) for text in spaced]
 
 
 def _expanded(lines: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -2,12 +2,13 @@
 
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from examples.articles import Fact
 from examples.compose import Edition, ask, choose_withheld, compose_edition
 from examples.entities import Entity
+from examples.patterns import Domain, Pattern
 from examples.practice_facts import invent_countries, invent_elements, invent_offices
 from examples.practice_names import Names
 from examples.questions import (
@@ -57,11 +58,30 @@ class World:
         return {entity.entity_id: entity for members in self.edition.entities.values() for entity in members}
 
     @cached_property
+    def decoys(self) -> Mapping[tuple[str, str], Domain]:
+        """By domain and attribute, the domain with no other distractors than those about the attribute."""
+        return {
+            (name, attribute): replace(
+                domain, distractors=tuple(p for p in domain.distractors if _is_about(p, attribute))
+            )
+            for name, domain in self.tables.domains.items()
+            for attribute in domain.attributes
+        }
+
+    @cached_property
     def passages(self) -> Mapping[str, list[str]]:
         """By document id."""
         return {
             document_id: article.passages() for document_id, article in self.edition.evidence.articles.items()
         }
+
+
+def _is_about(pattern: Pattern, attribute: str) -> bool:
+    """Whether a distractor states an attribute of others, or who held an office earlier."""
+    return any(
+        slot.endswith(f"_{attribute}") or (slot == "earlier" and attribute == "holder")
+        for slot in pattern.slots
+    )
 
 
 def compose_practice_world(label: str, size: int, taken: set[str], tables: Tables, seed: int) -> World:

@@ -220,7 +220,7 @@ def is_undecidable(
         if article.document_id == fact.entity_id:
             if mentions(article.text, answers):
                 return False
-        elif mentions(article.text, [entity.name]):
+        elif entity.name.lower() in article.folded:
             for sentence in article.sentences:
                 if mentions(sentence.text, [entity.name]) and mentions(sentence.text, answers):
                     return False

@@ -1,0 +1,211 @@
+"""Practice text: invented names, small worlds, lookups and training rows for the retriever."""
+
+import json
+import random
+import re
+from collections import Counter
+
+import pyarrow.parquet as pq
+import pytest
+
+from examples.entities import slug
+from examples.practice import main
+from examples.practice_facts import invent_countries
+from examples.practice_lookups import LEVELS, compose_lookup
+from examples.practice_names import Names, real_names
+from examples.practice_patterns import read_practice_tables
+from examples.practice_retriever import compose_training_row
+from examples.practice_worlds import compose_practice_world
+from examples.questions import LABELS, NOT_ENOUGH_INFO, REFUTES, SUPPORTS, mentions
+from rag_core.passages import split_document
+from rag_core.records import Document
+from schemas.retrievals import SCHEMA
+
+OPTIONS = ["--worlds=2", "--validation_worlds=1", "--entities=24", "--lookups=40", "--validation_lookups=10"]
+OPTIONS += ["--retriever_rows=60", "--validation_retriever_rows=10", "--hard_negatives=3"]
+
+
+@pytest.fixture(scope="module")
+def practice_world():
+    return compose_practice_world("test/0", 40, set(), read_practice_tables(), seed=1)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    output = tmp_path_factory.mktemp("practice")
+    main(["--output", str(output), *OPTIONS])
+    return output
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def values_of(world):
+    for entity in world.entities.values():
+        for attribute in world.tables.domains[entity.domain].attributes:
+            if attribute in entity.fields:
+                yield entity.fields[attribute]
+
+
+def test_no_name_or_value_is_one_of_the_sample(practice_world):
+    real = real_names()
+    assert {"ouagadougou", "fe", "cfa-franc-west-african"} & real == {"ouagadougou", "fe"}
+    invented = {slug(entity.title) for entity in practice_world.entities.values()}
+    invented |= {slug(entity.fields["country"]) for entity in practice_world.edition.entities["office"]}
+    invented |= {slug(value) for value in values_of(practice_world) if not re.search(r"\d", value)}
+    assert len(invented) > 300
+    assert not invented & real
+
+
+def test_names_are_given_out_once_and_depend_on_the_seed_alone():
+    def given(seed, taken):
+        names = Names(random.Random(seed), taken)
+        return [names.fresh(names.person) for _ in range(300)]
+
+    taken = set()
+    first = given(1, taken)
+    assert first == given(1, set())
+    assert len({slug(name) for name in first}) == 300
+    assert not {slug(name) for name in first} & {slug(name) for name in given(1, taken)}
+
+
+def test_an_altered_name_is_another_but_like_the_first():
+    names = Names(random.Random(1), set())
+    for _ in range(50):
+        altered = names.altered("the Tegurimba Islands")
+        assert re.fullmatch(r"the [\w']+ Islands", altered)
+        assert len(set("tegurimba") & set(altered[4:-8].lower())) >= 5
+
+
+def test_many_entities_have_a_double(practice_world):
+    relations = practice_world.edition.relations
+    for members in practice_world.edition.entities.values():
+        doubles = sum(bool(relations[entity.entity_id].likes) for entity in members)
+        assert 0.3 * len(members) < doubles < len(members)
+
+
+def test_values_cover_those_of_the_sample():
+    names = Names(random.Random(2), set())
+    fields = [entity.fields for entity in invent_countries(names, 150)]
+    years = [int(row["independence"]) for row in fields if "independence" in row]
+    assert min(years) < 1750 and max(years) > 1990
+    codes = [row["calling_code"] for row in fields if "calling_code" in row]
+    assert all(re.fullmatch(r"\+\d{1,3}(-\d{3})?", code) for code in codes)
+    assert len(set(codes)) == len(codes)
+    assert any(row["name"].startswith("the ") for row in fields)
+    shared = Counter(row["language"] for row in fields if "language" in row)
+    assert max(shared.values()) > 1
+
+
+def test_labels_are_balanced_and_claims_say_what_they_say(practice_world):
+    labels = Counter(asked.label for asked in practice_world.claims)
+    assert set(labels) == set(LABELS) and len(set(labels.values())) == 1
+    texts = {document_id: " ".join(found) for document_id, found in practice_world.passages.items()}
+    for asked in practice_world.claims:
+        true_value, claimed = asked.values
+        assert (true_value == claimed) if asked.label == SUPPORTS else True
+        assert (true_value != claimed) if asked.label == REFUTES else True
+        own = texts[asked.fact.entity_id]
+        if asked.label == NOT_ENOUGH_INFO:
+            assert not mentions(own, asked.values)
+        else:
+            assert mentions(own, [true_value])
+        assert claimed.lower() in asked.row["question"].lower()
+
+
+def test_lookups_hold_what_decides_them_from_one_sentence_to_a_passage(practice_world):
+    for asked in (*practice_world.questions[::5], *practice_world.claims[::3]):
+        words = []
+        for level in LEVELS:
+            (passage,) = compose_lookup(asked, level, 0, practice_world, seed=1)["passages"]
+            words.append(len(passage["text"].split()))
+            found = mentions(passage["text"], asked.values[:1])
+            assert found == (asked.label != NOT_ENOUGH_INFO), (level, asked, passage)
+            if asked.label == NOT_ENOUGH_INFO:
+                assert not mentions(passage["text"], asked.values)
+        assert words[0] < words[1] and words[3] <= 100
+    assert (
+        compose_lookup(asked, 4, 0, practice_world, seed=1)["passages"][0]["text"]
+        in (practice_world.passages[asked.fact.entity_id])
+    )
+
+
+def test_some_lookups_also_hold_the_same_fact_of_others(practice_world):
+    capitals = {
+        entity.fields["capital"]
+        for entity in practice_world.edition.entities["country"]
+        if "capital" in entity.fields
+    }
+    asked = [asked for asked in practice_world.questions if asked.fact.attribute == "capital"]
+    confusing = sum(
+        mentions(
+            compose_lookup(one, 3, 0, practice_world, seed=1)["passages"][0]["text"],
+            capitals - set(one.values),
+        )
+        for one in asked
+    )
+    assert confusing > 0.7 * len(asked)
+
+
+def test_lookups_of_a_fact_are_asked_in_different_words(practice_world):
+    asked = practice_world.questions[0]
+    rows = [compose_lookup(asked, 1, turn, practice_world, seed=1) for turn in range(8)]
+    assert len({row["question"] for row in rows}) > 2
+    assert len({row["question_id"] for row in rows}) == 8
+
+
+def test_training_rows_tell_passages_that_answer_from_others(practice_world):
+    rng = random.Random(1)
+    for asked in (*practice_world.questions[::5], *practice_world.claims[::3]):
+        row = compose_training_row(asked, practice_world, 4, rng)
+        positives = [context["passage_id"] for context in row["positive_ctxs"]]
+        negatives = [context["passage_id"] for context in row["hard_negative_ctxs"]]
+        assert positives[0].startswith(f"{asked.fact.entity_id}#")
+        assert 1 <= len(negatives) <= 4 and len(set(negatives)) == len(negatives)
+        assert not set(positives) & set(negatives)
+        if asked.label == NOT_ENOUGH_INFO:
+            assert not any(name.startswith(f"{asked.fact.entity_id}#") for name in negatives)
+        else:
+            assert positives == asked.row["gold_passage_ids"]
+            assert all(mentions(context["text"], asked.values[:1]) for context in row["positive_ctxs"])
+
+
+@pytest.mark.parametrize("prefix", ["", "validation_"])
+def test_gold_passages_are_those_of_the_chunked_corpus(written, prefix):
+    passages = {
+        passage.passage_id: passage.text
+        for path in (written / f"{prefix}corpus").iterdir()
+        for row in rows_of(path)
+        for passage in split_document(Document(row["document_id"], row["title"], row["text"], 0))
+    }
+    questions = rows_of(written / f"{prefix}questions.jsonl")
+    assert len(questions) > 100
+    for row in questions:
+        assert all(mentions(passages[name], row["answers"][:1]) for name in row["gold_passage_ids"])
+        assert row["gold_passage_ids"]
+    name = "retriever_validation.json" if prefix else "retriever_training.json"
+    for row in json.loads((written / name).read_text(encoding="utf-8")):
+        for context in (*row["positive_ctxs"], *row["hard_negative_ctxs"]):
+            assert passages[context["passage_id"]] == context["text"]
+
+
+def test_files_have_the_rows_asked_for_in_mixed_order(written):
+    for level in LEVELS:
+        for name in ("lookups", "claim_lookups"):
+            table = pq.read_table(written / f"{name}_{level}.parquet")
+            assert table.schema.equals(SCHEMA) and table.num_rows == 40
+            assert pq.read_metadata(written / f"validation_{name}_{level}.parquet").num_rows == 10
+    assert len(json.loads((written / "retriever_training.json").read_text(encoding="utf-8"))) == 60
+    domains = [row["attribute"].partition(".")[0] for row in rows_of(written / "questions.jsonl")]
+    assert len(set(domains[:20])) > 1 and domains != sorted(domains)
+
+
+def test_worlds_have_no_entity_in_common_and_the_same_seed_gives_the_same_bytes(written, tmp_path):
+    documents = [row["document_id"] for path in written.glob("*corpus/*.jsonl") for row in rows_of(path)]
+    assert len(set(documents)) == len(documents) == 3 * 3 * 24
+    main(["--output", str(tmp_path), *OPTIONS])
+    files = [path.relative_to(written) for path in written.rglob("*") if path.is_file()]
+    assert len(files) == 2 * (3 + 2 + 1 + 8)
+    for path in files:
+        assert (written / path).read_bytes() == (tmp_path / path).read_bytes(), path
