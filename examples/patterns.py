@@ -111,7 +111,7 @@ class Domain:
     fillers: tuple[Pattern, ...]
 
     def only(self, split: str) -> "Domain":
-        """The same domain with the patterns of one split; practice articles use `only(SHARED)`."""
+        """The same domain with the patterns of one split."""
 
         def keep(patterns: tuple[Pattern, ...]) -> tuple[Pattern, ...]:
             return tuple(pattern for pattern in patterns if pattern.split == split)

@@ -104,7 +104,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     parser.add_argument("--worlds", type=int, default=40, help="worlds to practise on")
     parser.add_argument("--validation_worlds", type=int, default=2, help="worlds to validate on")
-    parser.add_argument("--entities", type=int, default=120, help="countries in a world, and offices")
+    parser.add_argument(
+        "--entities",
+        type=int,
+        default=120,
+        help="countries in a world; offices are twice as many, elements 100 at most",
+    )
     parser.add_argument("--lookups", type=int, default=20_000, help="rows of each lookup file")
     parser.add_argument("--validation_lookups", type=int, default=1_000, help="the same for validation")
     parser.add_argument("--retriever_rows", type=int, default=20_000, help="rows to train the retriever on")

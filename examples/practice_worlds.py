@@ -24,7 +24,7 @@ from examples.questions import (
 from examples.tables import Tables
 
 _MOST_ELEMENTS = 100
-_WITHHELD = {"country": 0.5, "element": 0.5, "office": 0.4}  # entities of which no article states some fact
+_WITHHELD = {"country": 0.5, "element": 0.5, "office": 0.2}  # entities of which no article states some fact
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def compose_practice_world(label: str, size: int, taken: set[str], tables: Table
 
     Args:
       label: tells the worlds of a seed apart.
-      size: countries, and offices; elements are 100 at most.
+      size: countries; offices are twice as many, elements 100 at most.
       taken: names of other worlds; those of this one are added.
     """
     names = Names(random.Random(f"{seed}/{label}/names"), taken)
@@ -97,7 +97,7 @@ def compose_practice_world(label: str, size: int, taken: set[str], tables: Table
     truth = {
         "country": countries,
         "element": invent_elements(names, min(size, _MOST_ELEMENTS)),
-        "office": invent_offices(names, countries, size),
+        "office": invent_offices(names, countries, 2 * size),
     }
     rng = random.Random(f"{seed}/{label}/withheld")
     withheld = {

@@ -203,7 +203,7 @@ def test_files_have_the_rows_asked_for_in_mixed_order(written):
 
 def test_worlds_have_no_entity_in_common_and_the_same_seed_gives_the_same_bytes(written, tmp_path):
     documents = [row["document_id"] for path in written.glob("*corpus/*.jsonl") for row in rows_of(path)]
-    assert len(set(documents)) == len(documents) == 3 * 3 * 24
+    assert len(set(documents)) == len(documents) == 3 * 4 * 24
     main(["--output", str(tmp_path), *OPTIONS])
     files = [path.relative_to(written) for path in written.rglob("*") if path.is_file()]
     assert len(files) == 2 * (3 + 2 + 1 + 8)
