@@ -158,6 +158,15 @@ def load_parts(folder: Path, settings: LoadSettings) -> SentenceTransformerParts
     )
 
 
+def is_normalised(folder: Path) -> bool:
+    """Whether a sentence-transformers folder's vectors have the length 1.
+
+    Raises:
+      UsageError: its modules cannot be read, or are not supported.
+    """
+    return _read_modules(folder)[-1].name == "Normalize"
+
+
 @dataclass(frozen=True, eq=False)
 class _Dense:
     """activation(x Wᵀ + b); weight [D', D] and bias [D'] in float32."""

@@ -59,6 +59,11 @@ class Replicas:
         state = PartialState(cpu=resolve_device(device).type == "cpu")
         return cls(state.process_index, state.num_processes, state.device)
 
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and tells how far training is."""
+        return self.index == 0
+
     def share(self, items: Sequence[T]) -> Sequence[T]:
         """This process's run of items; all processes' runs in order are the whole. May be empty."""
         return items[len(items) * self.index // self.count : len(items) * (self.index + 1) // self.count]
@@ -99,6 +104,15 @@ class Replicas:
             if used:
                 grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
                 parameter.grad = reduce(grad, reduction="sum")
+
+    def from_first(self, value: T) -> T:
+        """What the first process holds, in every process; it must be picklable."""
+        if self.count == 1:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        found: T = broadcast_object_list([value])[0]
+        return found
 
     def wait(self) -> None:
         """Returns when every process has come here."""

@@ -4,7 +4,6 @@ Everything random is drawn from the seed, the epoch and the step: the order of q
 negatives are taken.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from rag_core.context import PassageText
 from rag_core.errors import UsageError
+from rag_core.training.batches import EpochBatches
 from rag_core.training.bi_encoder import BiEncoder
 from rag_core.training.examples import TrainingQuestion
 from rag_core.training.gradient_cache import Side, backward_by_chunks
@@ -88,11 +88,6 @@ class RetrieverLearner:
           UsageError: there are fewer questions than a batch has, or a batch is smaller than the processes are.
         """
         self._replicas = replicas or Replicas()
-        if len(questions) < settings.batch_questions:
-            raise UsageError(
-                f"{len(questions)} training questions for batches of {settings.batch_questions}; give more, or "
-                "a smaller batch"
-            )
         if settings.batch_questions < self._replicas.count:
             raise UsageError(
                 f"--batch_questions {settings.batch_questions}: {self._replicas.count} processes share a batch; "
@@ -100,9 +95,9 @@ class RetrieverLearner:
             )
         self._bi_encoder, self._questions, self._settings = bi_encoder, questions, settings
         self._validation = pool_of(validation) if validation else None
-        self._steps_an_epoch = len(questions) // settings.batch_questions
-        steps = self._steps_an_epoch * settings.epochs
-        self._total_steps = steps if settings.max_steps is None else min(steps, settings.max_steps)
+        self._batches = EpochBatches(
+            len(questions), settings.batch_questions, settings.epochs, settings.seed, settings.max_steps
+        )
 
     @property
     def module(self) -> nn.Module:
@@ -112,7 +107,7 @@ class RetrieverLearner:
     @property
     def total_steps(self) -> int:
         """Full batches of all epochs."""
-        return self._total_steps
+        return self._batches.total_steps
 
     def backward(self, step: int) -> Mapping[str, float]:
         """Adds the gradients of the step's batch; `loss` is its mean −log p(z⁺|x)."""
@@ -167,11 +162,8 @@ class RetrieverLearner:
 
     def batch(self, step: int) -> "RetrieverBatch":
         """The questions and passages of a step."""
-        epoch, number = divmod(step, self._steps_an_epoch)
-        order = _epoch_order(self._settings.seed, epoch, len(self._questions))
-        size = self._settings.batch_questions
-        chosen = [self._questions[row] for row in order[number * size : (number + 1) * size]]
-        draw = np.random.default_rng([self._settings.seed, epoch, number])
+        chosen = [self._questions[row] for row in self._batches.rows(step)]
+        draw = np.random.default_rng([self._settings.seed, *self._batches.place(step)])
         return make_batch(chosen, self._settings.hard_negatives, draw)
 
     @torch.no_grad()
@@ -221,12 +213,6 @@ def pool_of(questions: Sequence[TrainingQuestion]) -> ValidationPool:
     ]
     texts = [question.question for question in questions]
     return ValidationPool(texts, list(places), torch.tensor(positives), others)
-
-
-@functools.lru_cache(maxsize=1)
-def _epoch_order(seed: int, epoch: int, questions: int) -> np.ndarray:
-    """The order of an epoch's questions; drawn once an epoch, not at each step."""
-    return np.random.default_rng([seed, epoch]).permutation(questions)
 
 
 def make_batch(

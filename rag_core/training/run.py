@@ -129,6 +129,7 @@ class TrainingRun:
     Attributes:
       steps_done: so far.
       history: a row at the start, every `validate_every` steps and at the end.
+      monitor: name of the score that tells the best weights.
       best_score: the monitored score of the best validation; None before one.
       best_step: when it was.
     """
@@ -152,7 +153,7 @@ class TrainingRun:
         self.history: list[HistoryRow] = []
         self.best_score: float | None = None
         self.best_step = 0
-        self._monitor, self._direction = monitor
+        self.monitor, self._direction = monitor
         self._without_better = 0
         self._best_weights: dict[str, Tensor] | None = None
         self._since_row = _Sums()
@@ -271,10 +272,10 @@ class TrainingRun:
         """Validates and notes how the run stands; remembers weights that are better than all before."""
         began = time.monotonic()
         scores = dict(self.learner.validate())
-        best = bool(scores) and self._is_better(scores[self._monitor])
+        best = bool(scores) and self._is_better(scores[self.monitor])
         if best:
             self.best_score, self.best_step, self._without_better = (
-                scores[self._monitor],
+                scores[self.monitor],
                 self.steps_done,
                 0,
             )
