@@ -19,6 +19,7 @@ COMMANDS = {
     "generate": "retrievals to answers",
     "classify": "retrievals to labels",
     "evaluate": "answers, labels or retrievals to scores",
+    "train_retriever": "questions with their passages to question and passage encoder",
     "run": "all of these, from one file",
     "inspect": "what a data set, index or model is; one answer with its passages",
 }
@@ -60,7 +61,7 @@ def check_packages() -> None:
 
 
 def _overview() -> str:
-    commands = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
+    commands = "\n".join(f"  {name:<16} {text}" for name, text in COMMANDS.items())
     return (
         "Retrieval-Augmented Generation as Apache Beam batch pipelines.\n\n"
         f"usage: rag-beam COMMAND …\n\n{commands}\n\nrag-beam COMMAND --help tells the options of one."

@@ -109,6 +109,8 @@ def _describe_manifest(path: str, manifest: Manifest) -> Iterator[str]:
     yield from (f"  {name}: {_cell(value)}" for name, value in sorted(settings.items()))
     if manifest.table == "mips_index":
         yield from _describe_index(manifest.details["index"])
+    elif manifest.table == "model":
+        yield from _describe_training(manifest.details)
     else:
         yield from (f"  {name}: {_cell(value)}" for name, value in sorted(manifest.details.items()))
 
@@ -133,6 +135,23 @@ def _describe_index(index: dict[str, Any]) -> Iterator[str]:
     for shard in index["shards"]:
         size = sum(file["bytes"] for file in shard["files"].values())
         yield f"  {shard['name']}: {shard['rows']:,} rows, {size:,} bytes"
+
+
+def _describe_training(details: dict[str, Any]) -> Iterator[str]:
+    """What was trained, and what its validation gave."""
+    training = details["training"]
+    early = ", stopped early" if training["stopped_early"] else ""
+    yield (
+        f"  trained: {training['steps']:,} steps in {training['seconds']:,.1f} s{early}; the weights are those of "
+        f"step {training['saved_step']:,}"
+    )
+    for name, value in training["scores"].items():
+        yield f"  validation {name}: {value:.4f} (before training {training['scores_before'][name]:.4f})"
+    for item in details["files"]:
+        if item["name"].endswith(".safetensors"):
+            yield f"  {item['name']}: {item['bytes']:,} bytes ({item['sha256'][:12]}…)"
+    others = {name: value for name, value in details.items() if name not in ("training", "files")}
+    yield from (f"  {name}: {_cell(value)}" for name, value in sorted(others.items()))
 
 
 def _describe_price(index: dict[str, Any]) -> Iterator[str]:

@@ -8,8 +8,9 @@ import logging
 import os
 import signal
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic
 
 import apache_beam as beam
@@ -52,16 +53,14 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Stage(Generic[S]):
-    """A command: what it is called, takes, reads, writes and does.
+class Command(ABC, Generic[S]):
+    """What a command is called, takes, reads and writes; `run` does it.
 
     Attributes:
-      prepare: from settings to the data sets to make, in order; the last one is the output. It
-        raises UsageError for anything wrong with options and inputs, before any work is done.
       report: a text to print when the output is there (None: the counts only).
       estimate: from settings, workers and what is known of the inputs to what the work will take,
-        measured on a sample; it leaves nothing. It raises as `prepare` does, and gives None where
-        nothing can be said beforehand (for a stage without one: never).
+        measured on a sample; it leaves nothing. It raises as `run` does, and gives None where
+        nothing can be said beforehand (for a command without one: never).
     """
 
     name: str
@@ -70,9 +69,8 @@ class Stage(Generic[S]):
     reads: str
     writes: str
     example: str
-    prepare: Callable[[S, int], list[Task]]
-    report: Callable[[S, Manifest], str] | None = None
-    estimate: Callable[[S, int, Forecasts], Estimate | None] | None = None
+    report: Callable[[S, Manifest], str] | None = field(default=None, kw_only=True)
+    estimate: Callable[[S, int, Forecasts], Estimate | None] | None = field(default=None, kw_only=True)
 
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Runs the stage from a command line; returns the exit status."""
@@ -98,13 +96,34 @@ class Stage(Generic[S]):
         add_arguments(parser, self.settings)
         return parser
 
+    @abstractmethod
     def run(self, settings: S, beam_args: Sequence[str]) -> Manifest:
         """Makes the output, or finds it made; returns its manifest.
 
         Raises:
           UsageError: wrong options or inputs, or a lock (status 2).
-          RagBeamError: a unit failed or too many records were rejected (status 1).
+          RagBeamError: the work failed or too many records were rejected (status 1).
         """
+
+    def tell(self, settings: S, line: str, manifest: Manifest) -> None:
+        """Prints what became of the output, and the report on it."""
+        print(f"{self.name}: {line}", flush=True)
+        if self.report is not None:
+            print(self.report(settings, manifest), flush=True)
+
+
+@dataclass(frozen=True)
+class Stage(Command[S]):
+    """A command whose work is a Beam pipeline.
+
+    Attributes:
+      prepare: from settings to the data sets to make, in order; the last one is the output. It
+        raises UsageError for anything wrong with options and inputs, before any work is done.
+    """
+
+    prepare: Callable[[S, int], list[Task]]
+
+    def run(self, settings: S, beam_args: Sequence[str]) -> Manifest:
         assert isinstance(settings, StageSettings)
         options = pipeline_options(beam_args)
         workers = worker_count(settings, beam_args)
@@ -114,17 +133,12 @@ class Stage(Generic[S]):
         with locked(output.folder):
             manifest = claim(STORAGE, output, overwrite=settings.overwrite)
             if manifest is not None:
-                self._print(settings, f"nothing to do, {output.folder} is complete", manifest)
+                self.tell(settings, f"nothing to do, {output.folder} is complete", manifest)
                 return manifest
             earlier = [task for task in tasks[:-1] if claim(STORAGE, task.target, overwrite=False) is None]
             manifest = _execute([*earlier, tasks[-1]], options, settings)
-        self._print(settings, f"{output.folder}: {manifest.counts.summary()}", manifest)
+        self.tell(settings, f"{output.folder}: {manifest.counts.summary()}", manifest)
         return manifest
-
-    def _print(self, settings: S, line: str, manifest: Manifest) -> None:
-        print(f"{self.name}: {line}", flush=True)
-        if self.report is not None:
-            print(self.report(settings, manifest), flush=True)
 
 
 @dataclass

@@ -14,13 +14,13 @@ from typing import Any
 import pydantic
 import yaml
 
-from pipelines import chunk, classify, encode, evaluate, generate, index, retrieve
+from pipelines import chunk, classify, encode, evaluate, generate, index, retrieve, train_retriever
 from pipelines.dataset.manifest import MANIFEST, Manifest, read_manifest
 from pipelines.dataset.target import is_unfinished
 from pipelines.estimates.forecasts import Forecasts, NothingKnown
 from pipelines.estimates.sample_run import folder_bytes
 from pipelines.filesystems import STORAGE, is_local
-from pipelines.launch import Stage, exit_status, worker_count
+from pipelines.launch import Command, exit_status, worker_count
 from pipelines.options import (
     CommandParser,
     Settings,
@@ -36,13 +36,14 @@ from rag_core.errors import RagBeamError, UsageError
 from rag_core.peak_memory import PeakMemory
 from rag_core.storage import join
 
-STAGES: dict[str, Stage[Any]] = {
+STAGES: dict[str, Command[Any]] = {
     module.STAGE.name: module.STAGE
-    for module in (chunk, encode, index, retrieve, generate, classify, evaluate)
+    for module in (chunk, encode, index, retrieve, generate, classify, evaluate, train_retriever)
 }
 
 _EXAMPLE = """\
-example of a run file (paths are relative to it; the name of a step stands for its output):
+example of a run file (paths are relative to it; the name of a step stands for its output, and leads into it, as
+in retriever/passage_encoder):
 
   output: out
   options: {num_threads: 2}
@@ -89,7 +90,7 @@ class Step:
     """A stage with its settings, under a name of its own."""
 
     name: str
-    stage: Stage[Any]
+    stage: Command[Any]
     settings: StageSettings
 
     @property
@@ -275,8 +276,9 @@ def _step(
 
 
 def _resolve(base: str, value: str, kind: str, outputs: Mapping[str, str]) -> str:
-    if value in outputs:
-        return outputs[value]
+    step, _, below = value.partition("/")
+    if step in outputs:
+        return join(outputs[step], below) if below else outputs[step]
     relative = _relative_to(base, value)
     if kind == "model" and not STORAGE.exists(relative):
         return value  # a hub id

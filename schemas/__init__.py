@@ -17,6 +17,7 @@ from schemas import (
     retrievals,
     scores,
     search_results,
+    training_history,
 )
 from schemas.conform import SchemaError, conform, readable_schema
 from schemas.field import FORMAT_VERSION, describe
@@ -32,6 +33,7 @@ TABLES: dict[str, pa.Schema] = {
     "labels": labels.SCHEMA,
     "scores": scores.SCHEMA,
     "rejects": rejects.SCHEMA,
+    "training_history": training_history.SCHEMA,
 }
 
 __all__ = ["FORMAT_VERSION", "TABLES", "SchemaError", "conform", "describe", "readable_schema"]

@@ -31,6 +31,7 @@ REQUIRED = {
     "generate": ["--retrievals", "nowhere", "--model", "nowhere/at/all", "--model_type", "rag_token"],
     "classify": ["--retrievals", "nowhere", "--model", "nowhere/at/all", "--label_set", "yes", "no"],
     "evaluate": ["--predictions", "nowhere", "--references", "nowhere"],
+    "train_retriever": ["--questions", "nowhere", "--encoder", "nowhere/at/all"],
 }
 
 
@@ -65,7 +66,10 @@ def cook(*argv: str) -> tuple[CookSettings, list[str]]:
 
 
 def test_every_stage_of_the_contract_is_a_command():
-    assert list(STAGES) == ["chunk", "encode", "index", "retrieve", "generate", "classify", "evaluate"]
+    assert list(STAGES) == [
+        *("chunk", "encode", "index", "retrieve", "generate", "classify", "evaluate"),
+        "train_retriever",
+    ]
     assert set(STAGES) <= set(cli.COMMANDS)
     assert set(STAGES) == set(REQUIRED)
 
@@ -245,6 +249,7 @@ NOT_IN_FINGERPRINTS = {
     "memory_bytes",
     "batch_tokens",
     "shard_tiles",
+    "checkpoint_every",
     "append",  # the index that grows and what is added count instead
 }
 
@@ -271,6 +276,10 @@ def test_fingerprints_leave_out_paths_device_threads_progress_and_memory(stage):
         ("retrieve", {"n_docs", "question_block", "max_tokens", "dtype"}),
         ("generate", {"model_type", "num_beams", "length_penalty", "token_posteriors", "n_docs", "dtype"}),
         ("classify", {"label_set", "n_docs", "dtype"}),
+        (
+            "train_retriever",
+            {"batch_questions", "chunk_texts", "score_scale", "precision", "seed", "patience"},
+        ),
     ],
 )
 def test_fingerprints_cover_what_changes_a_value_or_a_units_boundary(stage, names):

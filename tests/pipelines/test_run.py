@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipelines.run import RunSettings, read_job
 from tests.pipelines.commands import manifest_of, rag_beam, read_table, status_of
 from tests.pipelines.conftest import PASSAGE_WORDS, World
 
@@ -134,3 +135,30 @@ def test_a_step_that_fails_is_named(world: World, tmp_path: Path, capsys: pytest
     assert status_of("run", str(tmp_path / "run.yaml")) == 2
     assert "rag-beam: embeddings: no/such/model/here" in capsys.readouterr().err
     assert manifest_of(tmp_path / "out" / "passages").rows > 0
+
+
+def test_a_steps_name_leads_into_its_output(world: World, tmp_path: Path) -> None:
+    """As in `retriever/passage_encoder`, what a train step made."""
+    content = {
+        "output": "out",
+        "steps": {
+            "retriever": {
+                "stage": "train_retriever",
+                "questions": ["train.json"],
+                "question_encoder": str(world.question_encoder),
+                "passage_encoder": str(world.passage_encoder),
+            },
+            "embeddings": {
+                "stage": "encode",
+                "passages": "passages",
+                "encoder": "retriever/passage_encoder",
+            },
+            "others": {"stage": "encode", "passages": "passages", "encoder": "facebook/dpr"},
+        },
+    }
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    retriever, embeddings, others = read_job(str(path), RunSettings()).steps
+    assert retriever.settings.questions == [str(tmp_path / "train.json")]
+    assert embeddings.settings.encoder == str(tmp_path / "out" / "retriever" / "passage_encoder")
+    assert others.settings.encoder == "facebook/dpr"

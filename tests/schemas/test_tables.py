@@ -72,6 +72,16 @@ CONTRACT = {
         "message": "string",
         "excerpt": "string",
     },
+    "training_history": {
+        "step": "int64",
+        "loss?": "double",
+        "learning_rate": "double",
+        "gradient_norm?": "double",
+        "figures": [{"name": "string", "value": "double"}],
+        "scores": [{"name": "string", "value": "double"}],
+        "best": "bool",
+        "seconds": "double",
+    },
 }
 
 

@@ -1,0 +1,104 @@
+"""Questions that a RAG model is trained on: from question files, or from retrievals with their documents."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pipelines.dataset.reader import Dataset
+from pipelines.filesystems import STORAGE
+from pipelines.training.questions import Ledger
+from rag_core.context import ContextTokenizer, PassageText, QuestionTooLongError
+from rag_core.questions import QuestionSource
+from rag_core.questions.read import read_question_source
+from rag_core.records import LeaveOutReason, LeftOut, Question, Reject, RejectReason
+from rag_core.training.documents import RagQuestion
+
+
+def questions_of_files(
+    sources: Sequence[QuestionSource], contexts: ContextTokenizer, ledger: Ledger
+) -> list[RagQuestion]:
+    """All questions with an answer, in the files' order; their documents are searched for, or there are none."""
+    records = (
+        _with_answers(record, source.path)
+        for source in sources
+        for record in read_question_source(STORAGE, source)
+    )
+    return _accepted(records, contexts, ledger)
+
+
+def questions_of_retrievals(
+    datasets: Sequence[Dataset], n_docs: int, contexts: ContextTokenizer, ledger: Ledger
+) -> list[RagQuestion]:
+    """All rows with an answer and passages, of which the first `n_docs` are kept."""
+    return _accepted((record for dataset in datasets for record in _rows(dataset, n_docs)), contexts, ledger)
+
+
+def _rows(dataset: Dataset, n_docs: int) -> Iterator[RagQuestion | LeftOut | Reject]:
+    for part in dataset.parts:
+        position = 0
+        for batch in part.read(STORAGE, "retrievals"):
+            for row in batch.to_pylist():
+                yield _of_retrieval(row, part.path, position, n_docs)
+                position += 1
+
+
+def _of_retrieval(
+    row: dict[str, Any], path: str, position: int, n_docs: int
+) -> RagQuestion | LeftOut | Reject:
+    if not row["answers"]:
+        return LeftOut(LeaveOutReason.NO_ANSWER, position)
+    passages = row["passages"][:n_docs]
+    if not passages:
+        return Reject(
+            path,
+            position,
+            RejectReason.NO_PASSAGES,
+            f"{path}: row {position} has no passages to train with; retrieve some, or train closed book with "
+            "--questions and --n_docs 0",
+            record_id=row["question_id"],
+            excerpt=row["question"],
+        )
+    return RagQuestion(
+        row["question_id"],
+        row["question"],
+        tuple(row["answers"]),
+        tuple(PassageText(passage["title"], passage["text"]) for passage in passages),
+        tuple(passage["score"] for passage in passages),
+        source=path,
+        position=position,
+    )
+
+
+def _with_answers(record: Question | LeftOut | Reject, path: str) -> RagQuestion | LeftOut | Reject:
+    if not isinstance(record, Question):
+        return record
+    if not record.answers:
+        return LeftOut(LeaveOutReason.NO_ANSWER, record.position)
+    return RagQuestion(
+        record.question_id, record.question, record.answers, source=path, position=record.position
+    )
+
+
+def _accepted(
+    records: Iterator[RagQuestion | LeftOut | Reject], contexts: ContextTokenizer, ledger: Ledger
+) -> list[RagQuestion]:
+    readable = (_readable(record, contexts) for record in records)
+    return [question for record in readable if (question := ledger.accepted(record)) is not None]
+
+
+def _readable(
+    record: RagQuestion | LeftOut | Reject, contexts: ContextTokenizer
+) -> RagQuestion | LeftOut | Reject:
+    """Rejects a question that the generator cannot read: it would end the run when its turn comes."""
+    if isinstance(record, RagQuestion):
+        try:
+            contexts(record.question, record.passages)
+        except QuestionTooLongError as error:
+            return Reject(
+                record.source,
+                record.position,
+                RejectReason.BAD_FIELD,
+                f"{record.source}: row {record.position}: {error}",
+                record_id=record.question_id,
+                excerpt=record.question,
+            )
+    return record
