@@ -20,6 +20,7 @@ COMMANDS = {
     "classify": "retrievals to labels",
     "evaluate": "answers, labels or retrievals to scores",
     "train_retriever": "questions with their passages to question and passage encoder",
+    "train_rag": "questions with answers to question encoder and generator, end to end",
     "run": "all of these, from one file",
     "inspect": "what a data set, index or model is; one answer with its passages",
 }

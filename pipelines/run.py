@@ -14,7 +14,7 @@ from typing import Any
 import pydantic
 import yaml
 
-from pipelines import chunk, classify, encode, evaluate, generate, index, retrieve, train_retriever
+from pipelines import chunk, classify, encode, evaluate, generate, index, retrieve, train_rag, train_retriever
 from pipelines.dataset.manifest import MANIFEST, Manifest, read_manifest
 from pipelines.dataset.target import is_unfinished
 from pipelines.estimates.forecasts import Forecasts, NothingKnown
@@ -38,7 +38,7 @@ from rag_core.storage import join
 
 STAGES: dict[str, Command[Any]] = {
     module.STAGE.name: module.STAGE
-    for module in (chunk, encode, index, retrieve, generate, classify, evaluate, train_retriever)
+    for module in (chunk, encode, index, retrieve, generate, classify, evaluate, train_retriever, train_rag)
 }
 
 _EXAMPLE = """\

@@ -31,6 +31,7 @@ class LeaveOutReason(StrEnum):
     EMPTY_LINE = "empty_line"
     EMPTY_DOCUMENT = "empty_document"
     EMPTY_QUESTION = "empty_question"
+    NO_ANSWER = "no_answer"
     NO_POSITIVE = "no_positive"
     REDIRECT = "redirect"
     OTHER_NAMESPACE = "other_namespace"

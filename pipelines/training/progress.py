@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from tqdm import tqdm
@@ -12,12 +12,27 @@ from rag_core.training.run import HistoryRow, TrainingRun
 _SECONDS_BETWEEN_LINES = 30.0
 
 
+def no_warning(row: HistoryRow) -> None:
+    """Nothing to warn of."""
+
+
 class TrainingProgress:
     """Tells of each step of a run, and of each row of its history."""
 
-    def __init__(self, stage: str, run: TrainingRun, mode: str):
-        """`mode` is `--progress`: `none` tells nothing."""
-        self._stage, self._run, self._silent = stage, run, mode == "none"
+    def __init__(
+        self,
+        stage: str,
+        run: TrainingRun,
+        mode: str,
+        watch: Callable[[HistoryRow], str | None] = no_warning,
+    ):
+        """Tells nothing yet.
+
+        Args:
+          mode: `--progress`; `none` tells nothing.
+          watch: what to warn of at a row of the history.
+        """
+        self._stage, self._run, self._silent, self._watch = stage, run, mode == "none", watch
         self._at_start = run.steps_done
         self._rows_told = len(run.history)
         self._began = self._last_line = time.monotonic()
@@ -46,6 +61,9 @@ class TrainingProgress:
             return
         for row in self._run.history[self._rows_told :]:
             self._line(_row_line(row))
+            warning = self._watch(row)
+            if warning is not None:
+                self._line(f"warning: step {row.step:,}: {warning}")
         self._rows_told = len(self._run.history)
         if self._bar is not None:
             self._bar.update(self._run.steps_done - self._bar.n)
@@ -69,6 +87,7 @@ class TrainingProgress:
 
 def _row_line(row: HistoryRow) -> str:
     told = [] if row.loss is None else [f"loss {row.loss:.4f}"]
-    told += [f"{name} {value:.4g}" for name, value in row.scores.items()]
+    if row.scores:
+        told.append("validation " + ", ".join(f"{name} {value:.4g}" for name, value in row.scores.items()))
     best = " (best so far)" if row.best else ""
     return f"step {row.step:,}: {', '.join(told) or 'training begins'}{best}"

@@ -1,35 +1,66 @@
 """Questions that a RAG model is trained on: from question files, or from retrievals with their documents."""
 
+import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from pipelines.dataset.reader import Dataset
+from pipelines.dataset.manifest import Input
+from pipelines.dataset.reader import Dataset, open_dataset
 from pipelines.filesystems import STORAGE
+from pipelines.sources import input_files, raw_inputs
 from pipelines.training.questions import Ledger
 from rag_core.context import ContextTokenizer, PassageText, QuestionTooLongError
-from rag_core.questions import QuestionSource
+from rag_core.questions import QuestionSource, plan_question_sources
 from rag_core.questions.read import read_question_source
 from rag_core.records import LeaveOutReason, LeftOut, Question, Reject, RejectReason
 from rag_core.training.documents import RagQuestion
 
 
-def questions_of_files(
-    sources: Sequence[QuestionSource], contexts: ContextTokenizer, ledger: Ledger
-) -> list[RagQuestion]:
-    """All questions with an answer, in the files' order; their documents are searched for, or there are none."""
-    records = (
-        _with_answers(record, source.path)
-        for source in sources
-        for record in read_question_source(STORAGE, source)
-    )
-    return _accepted(records, contexts, ledger)
+@dataclass(frozen=True)
+class RagSources:
+    """What is trained on or validated with: question files, or retrievals; neither for no validation."""
 
+    files: Sequence[QuestionSource] = ()
+    retrievals: Sequence[Dataset] = ()
 
-def questions_of_retrievals(
-    datasets: Sequence[Dataset], n_docs: int, contexts: ContextTokenizer, ledger: Ledger
-) -> list[RagQuestion]:
-    """All rows with an answer and passages, of which the first `n_docs` are kept."""
-    return _accepted((record for dataset in datasets for record in _rows(dataset, n_docs)), contexts, ledger)
+    @classmethod
+    def plan(
+        cls, questions: Sequence[str] | None, retrievals: Sequence[str] | None, questions_format: str
+    ) -> "RagSources":
+        """Finds the files and decides their formats.
+
+        Raises:
+          UsageError: nothing matches, a file has no rows, a data set is unfinished or holds something else.
+        """
+        files = input_files(STORAGE, questions) if questions else []
+        return cls(
+            plan_question_sources(STORAGE, files, questions_format) if files else (),
+            [open_dataset(STORAGE, path, "retrievals") for path in retrievals or ()],
+        )
+
+    @property
+    def inputs(self) -> list[Input]:
+        """As a target has them."""
+        files = raw_inputs(STORAGE, [source.path for source in self.files])
+        return [*files, *(dataset.as_input() for dataset in self.retrievals)]
+
+    def read(self, n_docs: int, contexts: ContextTokenizer, ledger: Ledger) -> list[RagQuestion]:
+        """All questions that have an answer and that the generator can read, in order.
+
+        Args:
+          n_docs: of a retrieval's passages so many are kept.
+        """
+        records = itertools.chain(
+            (
+                _with_answers(record, source.path)
+                for source in self.files
+                for record in read_question_source(STORAGE, source)
+            ),
+            (record for dataset in self.retrievals for record in _rows(dataset, n_docs)),
+        )
+        readable = (_readable(record, contexts) for record in records)
+        return [question for record in readable if (question := ledger.accepted(record)) is not None]
 
 
 def _rows(dataset: Dataset, n_docs: int) -> Iterator[RagQuestion | LeftOut | Reject]:
@@ -76,13 +107,6 @@ def _with_answers(record: Question | LeftOut | Reject, path: str) -> RagQuestion
     return RagQuestion(
         record.question_id, record.question, record.answers, source=path, position=record.position
     )
-
-
-def _accepted(
-    records: Iterator[RagQuestion | LeftOut | Reject], contexts: ContextTokenizer, ledger: Ledger
-) -> list[RagQuestion]:
-    readable = (_readable(record, contexts) for record in records)
-    return [question for record in readable if (question := ledger.accepted(record)) is not None]
 
 
 def _readable(

@@ -16,14 +16,14 @@ from pipelines.filesystems import STORAGE
 from pipelines.launch import Command
 from pipelines.training.history import check_plotting, write_history, write_plot
 from pipelines.training.model_files import check_model_files, commit_model
-from pipelines.training.progress import TrainingProgress
+from pipelines.training.progress import TrainingProgress, no_warning
 from pipelines.training.settings import TrainSettings
 from pipelines.transforms.models import limit_threads, threads_per_worker
 from rag_core.records import Reject
 from rag_core.storage import join
 from rag_core.tables import create_table
 from rag_core.training.replicas import Replicas
-from rag_core.training.run import TrainingRun
+from rag_core.training.run import HistoryRow, TrainingRun
 from schemas import TABLES
 
 _CHECKPOINT = "checkpoint.pt"
@@ -41,6 +41,7 @@ class Training:
       counts: what became of the records read; `accepted` are those trained on or validated with.
       rejects: the bad ones.
       details: what the manifest tells besides of the model.
+      watch: what to warn of at a row of the history, as training goes and in the manifest.
     """
 
     run: TrainingRun
@@ -48,6 +49,7 @@ class Training:
     counts: Counts
     rejects: Sequence[Reject] = ()
     details: dict[str, Any] = field(default_factory=dict)
+    watch: Callable[[HistoryRow], str | None] = no_warning
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class TrainStage(Command[T]):
             if is_flood(training.counts, target.max_rejects):
                 message = flood_message(target.folder, training.counts, target.max_rejects)
                 raise TooManyRejects(message)
-            _train(training.run, target, settings)
+            _train(training, target, settings)
             manifest = _commit(training, target) if replicas.is_first else None
             manifest = replicas.from_first(manifest)
         assert manifest is not None  # the first process made it
@@ -117,15 +119,17 @@ class TrainStage(Command[T]):
         return manifest
 
 
-def _train(run: TrainingRun, target: Target, settings: TrainSettings) -> None:
+def _train(training: Training, target: Target, settings: TrainSettings) -> None:
     """Steps until done, from the last checkpoint where there is one; the best weights are in the module then."""
+    run = training.run
     checkpoint = join(target.work_folder, _CHECKPOINT)
     first = run.replicas.is_first
     if run.replicas.from_first(STORAGE.exists(checkpoint)):
         run.resume(STORAGE, checkpoint)
         if first:
             print(f"{target.stage}: goes on after step {run.steps_done:,}", flush=True)
-    with TrainingProgress(target.stage, run, settings.progress if first else "none") as progress:
+    mode = settings.progress if first else "none"
+    with TrainingProgress(target.stage, run, mode, training.watch) as progress:
         while not run.done:
             progress.stepped(run.step())
             if first and (run.steps_done % settings.checkpoint_every == 0 or run.done):
@@ -174,6 +178,11 @@ def _commit(training: Training, target: Target) -> Manifest:
                 "saved_step": run.best_step if run.best_score is not None else run.steps_done,
                 "scores": scored[run.best_step] if run.best_score is not None else {},
                 "scores_before": run.history[0].scores,
+                "warnings": [
+                    f"step {row.step}: {warning}"
+                    for row in run.history
+                    if (warning := training.watch(row)) is not None
+                ],
             },
         },
     )

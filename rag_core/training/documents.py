@@ -7,7 +7,7 @@ scores that they came with. None: closed book.
 Legend: B questions, K documents of each, D embedding size.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,8 @@ from rag_core.training.rag_loss import document_scores
 
 _SEARCH_BYTES = 1 << 28
 _TEXTS_KEPT = 200_000  # passages whose texts stay in memory: some 150 MB
+_FEWEST_TO_JUDGE = 8  # questions of a batch; fewer may well be about the same
+_EVEN = 0.99
 NO_SCORE = -1e9
 """The score of a document that is not there: finite, so that gradients are, and of prior 0."""
 
@@ -33,7 +35,8 @@ class RagQuestion:
       answers: gold answers, or the label.
       passages: those that a retriever gave it, best first; empty where they are searched for.
       scores: theirs, float32.
-      position: 0-based record in its source.
+      source: the path that it was read from.
+      position: 0-based record there.
     """
 
     question_id: str
@@ -41,6 +44,7 @@ class RagQuestion:
     answers: tuple[str, ...]
     passages: tuple[PassageText, ...] = ()
     scores: tuple[float, ...] = ()
+    source: str = ""
     position: int = 0
 
 
@@ -157,25 +161,58 @@ class NoDocuments:
         return Documents([[] for _ in questions], torch.zeros(len(questions), 1, device=self._device))
 
 
-def prior_figures(documents: Documents) -> dict[str, float]:
-    """How peaked p(z|x) is and how varied what was found, to watch for a collapse of the retriever.
+class RetrievalWatch:
+    """How peaked p(z|x) is and how varied what was found, over a step, to notice a collapse of the retriever.
 
-    A collapsed retriever finds the same documents whatever is asked, and the generator learns to do
-    without them (Lewis et al. 2020, appendix on retrieval collapse).
-
-    Returns:
-      `prior_entropy`, the mean entropy of p(z|x) over log K, 0 to 1; `distinct_passages`, distinct ones over
-      all that were found. {} for fewer than two documents a question.
+    A collapsed retriever finds the same documents whatever is asked, and the generator learns to do without
+    them (Lewis et al. 2020, appendix on retrieval collapse).
     """
-    scores = documents.scores.detach().double()
-    if scores.shape[1] < 2:
-        return {}
-    log_prior = scores.log_softmax(dim=-1)
-    entropy = -(log_prior.exp() * log_prior).sum(dim=-1).mean() / np.log(scores.shape[1])
-    found = list(_flattened(documents.present))
-    return {"prior_entropy": entropy.item(), "distinct_passages": len(set(found)) / len(found)}
+
+    def __init__(self) -> None:
+        """Begins with no question seen."""
+        self._entropy, self._questions, self._found = 0.0, 0, 0
+        self._distinct: set[PassageText] = set()
+
+    def add(self, documents: Documents) -> None:
+        """Enters the documents of some questions; those of a single document each tell nothing."""
+        scores = documents.scores.detach().double()
+        if scores.shape[1] < 2:
+            return
+        log_prior = scores.log_softmax(dim=-1)
+        entropy = -(log_prior.exp() * log_prior).sum(dim=-1) / np.log(scores.shape[1])
+        self._entropy += entropy.sum().item()
+        self._questions += len(scores)
+        for row in documents.present:
+            self._found += len(row)
+            self._distinct.update(row)
+
+    def figures(self) -> dict[str, float]:
+        """`prior_entropy`, the mean entropy of p(z|x) over log K, 0 to 1; `distinct_passages`, for each question.
+
+        Of the latter there are K where no two questions found the same, and K / B where all did. {} where
+        nothing was entered.
+        """
+        if not self._questions:
+            return {}
+        return {
+            "prior_entropy": self._entropy / self._questions,
+            "distinct_passages": len(self._distinct) / self._questions,
+        }
 
 
-def _flattened(rows: Sequence[Sequence[PassageText]]) -> Iterator[PassageText]:
-    for row in rows:
-        yield from row
+def collapse_warning(figures: Mapping[str, float], batch_questions: int, n_docs: int) -> str | None:
+    """A sentence where `RetrievalWatch.figures`, as means over steps, look like a collapsed retriever."""
+    if "distinct_passages" not in figures:
+        return None
+    distinct = figures["distinct_passages"] * batch_questions
+    if batch_questions >= _FEWEST_TO_JUDGE and distinct <= 2 * n_docs:
+        return (
+            f"the retriever has collapsed: {batch_questions} questions found {distinct:.0f} different passages; "
+            "start from a retriever trained with train_retriever, or lower --learning_rate"
+        )
+    if figures["prior_entropy"] > _EVEN:
+        return (
+            f"p(z|x) is nearly even (entropy {figures['prior_entropy']:.3f} of 1): the question encoder does not "
+            "tell its documents apart; start from one trained with train_retriever"
+        )
+    return None

@@ -12,7 +12,7 @@ from rag_core.decoding import generate_answers
 from rag_core.errors import UsageError
 from rag_core.metrics.answers import exact_match
 from rag_core.training.batches import EpochBatches
-from rag_core.training.documents import Documents, DocumentSource, RagQuestion, prior_figures
+from rag_core.training.documents import Documents, DocumentSource, RagQuestion, RetrievalWatch
 from rag_core.training.precision import Precision, forward_precision
 from rag_core.training.rag_loss import ModelType, RagExample, rag_nll
 from rag_core.training.rag_model import RagModel
@@ -112,31 +112,29 @@ class RagLearner:
         """Adds the gradients of the step's batch.
 
         Returns:
-          `loss`, the mean −log p(y|x) of its questions, and the figures of `prior_figures`.
+          `loss`, the mean −log p(y|x) of its questions, and the figures of `RetrievalWatch`.
         """
         batch = [self._pairs[row] for row in self._batches.rows(step)]
         own = self._replicas.share(batch)
-        self._module.train()
-        total, figures = 0.0, []
+        self._model.train()
+        total, watch = 0.0, RetrievalWatch()
         for begin in range(0, len(own), self._settings.chunk_questions):
             pairs = own[begin : begin + self._settings.chunk_questions]
             documents = self._documents.find([pair.question for pair in pairs])
             loss = self._nll(pairs, documents).sum() / len(batch)
             loss.backward()
             total += loss.item()
-            figures.append(prior_figures(documents) | {"weight": len(pairs) / len(batch)})
-        means = {
-            name: sum(row[name] * row["weight"] for row in figures)
-            for name in (figures[0] if figures else {})
-            if name != "weight"
-        }
-        return self._summed({"loss": total} | means)
+            watch.add(documents)
+        share = len(own) / len(batch)
+        return self._summed(
+            {"loss": total} | {name: value * share for name, value in watch.figures().items()}
+        )
 
     def validate(self) -> Mapping[str, float]:
         """On the questions held out: the mean loss, and exact match of greedy answers or accuracy of labels."""
         if not self._validation:
             return {}
-        self._module.eval()
+        self._model.train(False)
         loss = correct = 0.0
         own = self._replicas.share(range(len(self._validation)))
         with torch.no_grad():
@@ -165,7 +163,7 @@ class RagLearner:
                 generator.prompt,
                 documents.scores,
                 examples,
-                self._settings.label_smoothing if self._module.training else 0.0,
+                self._settings.label_smoothing if self._model.generator.model.training else 0.0,
             )
 
     def _correct(self, questions: Sequence[RagQuestion], documents: Documents) -> float:

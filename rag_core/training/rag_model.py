@@ -36,7 +36,7 @@ class RagModel:
     """
 
     def __init__(self, generator: Generator, question_tower: DprTower | None):
-        """Made by `load`."""
+        """Made by `load`; both are trained until `freeze_question_encoder`."""
         self.generator, self.question_tower = generator, question_tower
 
     @classmethod
@@ -120,6 +120,18 @@ class RagModel:
             recorded[PASSAGE_ENCODER_KEY] = passage_encoder
         path = folder / "config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | recorded, indent=2) + "\n")
+
+    def freeze_question_encoder(self) -> None:
+        """Leaves the question encoder as it is."""
+        if self.question_tower is not None:
+            self.question_tower.model.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> None:
+        """Puts what is trained into training mode, or all into evaluation mode: no dropout."""
+        self.generator.model.train(mode)
+        if self.question_tower is not None:
+            encoder = self.question_tower.model
+            encoder.train(mode and any(parameter.requires_grad for parameter in encoder.parameters()))
 
     @property
     def module(self) -> nn.ModuleDict:

@@ -32,6 +32,16 @@ REQUIRED = {
     "classify": ["--retrievals", "nowhere", "--model", "nowhere/at/all", "--label_set", "yes", "no"],
     "evaluate": ["--predictions", "nowhere", "--references", "nowhere"],
     "train_retriever": ["--questions", "nowhere", "--encoder", "nowhere/at/all"],
+    "train_rag": [
+        "--questions",
+        "nowhere",
+        "--n_docs",
+        "0",
+        "--model",
+        "nowhere/at/all",
+        "--model_type",
+        "rag_token",
+    ],
 }
 
 
@@ -69,6 +79,7 @@ def test_every_stage_of_the_contract_is_a_command():
     assert list(STAGES) == [
         *("chunk", "encode", "index", "retrieve", "generate", "classify", "evaluate"),
         "train_retriever",
+        "train_rag",
     ]
     assert set(STAGES) <= set(cli.COMMANDS)
     assert set(STAGES) == set(REQUIRED)
@@ -280,6 +291,7 @@ def test_fingerprints_leave_out_paths_device_threads_progress_and_memory(stage):
             "train_retriever",
             {"batch_questions", "chunk_texts", "score_scale", "precision", "seed", "patience"},
         ),
+        ("train_rag", {"n_docs", "model_type", "freeze_retriever", "label_smoothing", "label_set", "seed"}),
     ],
 )
 def test_fingerprints_cover_what_changes_a_value_or_a_units_boundary(stage, names):

@@ -1,18 +1,22 @@
 """What is told of a run on its way, without a terminal."""
 
+from collections.abc import Callable
+
 import pytest
 
 from pipelines.training import progress
-from pipelines.training.progress import TrainingProgress
-from rag_core.training.run import TrainingRun, TrainingSettings
+from pipelines.training.progress import TrainingProgress, no_warning
+from rag_core.training.run import HistoryRow, TrainingRun, TrainingSettings
 from tests.rag_core.training.test_run import LineLearner
 
 
-def told_by(mode: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+def told_by(
+    mode: str, capsys: pytest.CaptureFixture[str], watch: Callable[[HistoryRow], str | None] = no_warning
+) -> list[str]:
     settings = TrainingSettings(learning_rate=0.1, warmup_steps=0, validate_every=2)
     run = TrainingRun(LineLearner(4, scores=[3.0, 1.0, 2.0]), settings, ("distance", "lower"))
     run.step()  # by an earlier process: its row is not told again
-    with TrainingProgress("train_it", run, mode) as shown:
+    with TrainingProgress("train_it", run, mode, watch) as shown:
         while not run.done:
             shown.stepped(run.step())
     return capsys.readouterr().err.splitlines()
@@ -21,9 +25,9 @@ def told_by(mode: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_each_validation_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     first, second = told_by("auto", capsys)
     assert first.startswith("train_it: step 2: loss ")
-    assert first.endswith(", distance 1 (best so far)")
+    assert first.endswith(", validation distance 1 (best so far)")
     assert second.startswith("train_it: step 4: loss ")
-    assert second.endswith(", distance 2")
+    assert second.endswith(", validation distance 2")
 
 
 def test_now_and_then_a_line_tells_how_far_it_is(
@@ -37,6 +41,15 @@ def test_now_and_then_a_line_tells_how_far_it_is(
         "train_it: step 4 of 4",
     ]
     assert lines[-1].endswith("at most 0 s left")
+
+
+def test_a_warning_follows_the_line_that_it_is_about(capsys: pytest.CaptureFixture[str]) -> None:
+    first, warning, second = told_by(
+        "auto", capsys, lambda row: "it wanders" if row.scores["distance"] < 2 else None
+    )
+    assert first.startswith("train_it: step 2: ")
+    assert warning == "train_it: warning: step 2: it wanders"
+    assert second.startswith("train_it: step 4: ")
 
 
 def test_nothing_is_told_where_nothing_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:

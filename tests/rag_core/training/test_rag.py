@@ -21,8 +21,9 @@ from rag_core.training.documents import (
     GivenDocuments,
     NoDocuments,
     RagQuestion,
+    RetrievalWatch,
     SearchedDocuments,
-    prior_figures,
+    collapse_warning,
 )
 from rag_core.training.rag import RagLearner, RagTraining
 from rag_core.training.rag_model import RagModel
@@ -254,15 +255,27 @@ def test_each_answer_of_a_question_is_a_target_of_its_own(checkpoint: str) -> No
     assert RagLearner(model, NoDocuments(torch.device("cpu")), asked, settings).total_steps == 6
 
 
+def watched(*documents: Documents) -> dict[str, float]:
+    watch = RetrievalWatch()
+    for some in documents:
+        watch.add(some)
+    return watch.figures()
+
+
 def test_figures_show_a_collapsed_retriever() -> None:
-    """The same document for every question, or scores that say nothing."""
-    apart = [[PassageText("", f"{row} {column}") for column in range(2)] for row in range(4)]
-    together = [[PassageText("", str(column)) for column in range(2)] for _ in range(4)]
-    even, peaked = torch.zeros(4, 2), torch.tensor([[30.0, 0.0]]).expand(4, 2)
-    assert prior_figures(Documents(apart, even)) == pytest.approx(
-        {"prior_entropy": 1.0, "distinct_passages": 1.0}
-    )
-    collapsed = prior_figures(Documents(together, peaked))
+    """The same documents for every question, or scores that say nothing; over all chunks of a step."""
+    apart = [[PassageText("", f"{row} {column}") for column in range(2)] for row in range(8)]
+    together = [[PassageText("", str(column)) for column in range(2)] for _ in range(8)]
+    even, peaked = torch.zeros(8, 2), torch.tensor([[30.0, 0.0]]).expand(8, 2)
+    healthy = watched(Documents(apart, peaked / 30))
+    assert healthy["distinct_passages"] == 2.0
+    assert collapse_warning(healthy, 8, 2) is None
+    collapsed = watched(Documents(together[:4], peaked[:4]), Documents(together[4:], peaked[4:]))
     assert collapsed["distinct_passages"] == 0.25
     assert collapsed["prior_entropy"] == pytest.approx(0.0, abs=1e-10)
-    assert prior_figures(Documents([[]], torch.zeros(1, 1))) == {}
+    assert "8 questions found 2 different passages" in str(collapse_warning(collapsed, 8, 2))
+    flat = watched(Documents(apart, even))
+    assert flat == pytest.approx({"prior_entropy": 1.0, "distinct_passages": 2.0})
+    assert "nearly even" in str(collapse_warning(flat, 8, 2))
+    assert watched(Documents([[]], torch.zeros(1, 1))) == {}
+    assert collapse_warning({}, 8, 2) is None
