@@ -47,6 +47,11 @@ class RagQuestion:
     source: str = ""
     position: int = 0
 
+    @property
+    def characters(self) -> int:
+        """Of the question and of the passages that it has."""
+        return len(self.question) + sum(len(passage.title) + len(passage.text) for passage in self.passages)
+
 
 @dataclass(frozen=True)
 class Documents:

@@ -115,7 +115,8 @@ class RagLearner:
           `loss`, the mean −log p(y|x) of its questions, and the figures of `RetrievalWatch`.
         """
         batch = [self._pairs[row] for row in self._batches.rows(step)]
-        own = self._replicas.share(batch)
+        # of like length together: less padding
+        own = sorted(self._replicas.share(batch), key=lambda pair: pair.question.characters)
         self._model.train()
         total, watch = 0.0, RetrievalWatch()
         for begin in range(0, len(own), self._settings.chunk_questions):
