@@ -10,6 +10,12 @@ from typing import TypeVar
 
 from rag_core.errors import UsageError
 from rag_core.metrics.bootstrap import Bootstrap, PairedComparison
+from rag_core.metrics.differences import (
+    CORPUS_METRICS,
+    MINUS_BASELINE,
+    ItemValues,
+    score_differences,
+)
 from rag_core.metrics.evaluations import (
     ANSWER_METRICS,
     CUTOFF_FAMILIES,
@@ -20,21 +26,27 @@ from rag_core.metrics.evaluations import (
 from rag_core.metrics.labels import LABEL_METRICS, LabelEvaluation
 from rag_core.metrics.retrieval import Reference, RetrievedPassage
 from rag_core.metrics.scores import Score, select_metrics
+from rag_core.metrics.slices import SlicedEvaluation
 
 __all__ = [
     "ANSWER_METRICS",
+    "CORPUS_METRICS",
     "CUTOFF_FAMILIES",
     "LABEL_METRICS",
+    "MINUS_BASELINE",
     "RETRIEVAL_METRICS",
     "AnswerEvaluation",
     "Bootstrap",
+    "ItemValues",
     "LabelEvaluation",
     "PairedComparison",
     "Reference",
     "RetrievalEvaluation",
     "RetrievedPassage",
     "Score",
+    "SlicedEvaluation",
     "score_answers",
+    "score_differences",
     "score_labels",
     "score_retrievals",
     "select_metrics",

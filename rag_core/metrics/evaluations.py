@@ -1,7 +1,7 @@
 """Answers and retrievals scored one by one: add items, merge what others added, read the scores."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
 import numpy as np
@@ -84,26 +84,47 @@ class _Evaluation:
         for metric, tally in self._tallies.items():
             tally.merge(other._tallies[metric])
 
-    def scores(self, slice_name: str | None = None) -> list[Score]:
+    def scores(self, slice_name: str | None = None, whole: Self | None = None) -> list[Score]:
         """The scores of all items added.
 
         By default, metrics that nothing can be said about are left out.
 
         Args:
           slice_name: which part of the items these are; None for all.
+          whole: the evaluation that these items are a part of: its metrics are told, but for those that
+            judge none of these items.
 
         Raises:
-          UsageError: such a metric was asked for by name.
+          UsageError: a metric that nothing can be said about was asked for by name.
         """
+        if whole is None:
+            metrics = self._judged(self._tallies)
+        else:
+            metrics = [name for name in whole._judged(whole._tallies) if self._tallies[name].n]
         scores = []
-        for metric, tally in self._tallies.items():
+        for metric in metrics:
+            tally = self._tallies[metric]
+            value, low, high = tally.estimate(self.bootstrap)
+            scores.append(Score(metric, value, tally.n, low, high, slice_name))
+        return scores
+
+    def mean_metrics(self) -> list[str]:
+        """The metrics that are means over items and that something can be said about.
+
+        Raises:
+          UsageError: nothing can be said about one that was asked for by name.
+        """
+        return self._judged(name for name, tally in self._tallies.items() if isinstance(tally, MeanTally))
+
+    def _judged(self, metrics: Iterable[str]) -> list[str]:
+        judged = []
+        for metric in metrics:
             obstacle = self._obstacle(metric)
             if obstacle is None:
-                value, low, high = tally.estimate(self.bootstrap)
-                scores.append(Score(metric, value, tally.n, low, high, slice_name))
+                judged.append(metric)
             elif not self._by_default:
                 raise UsageError(f"{metric!r} was asked for, but {obstacle}.")
-        return scores
+        return judged
 
     def _obstacle(self, metric: str) -> str | None:
         """Why nothing can be said about a metric, or None."""
@@ -144,11 +165,15 @@ class AnswerEvaluation(_Evaluation):
         }
         self._tallies = {name: whole_corpus.get(name, MeanTally)() for name in names}
 
-    def add(self, prediction: str | None, answers: Sequence[str] | None) -> None:
+    def add(self, prediction: str | None, answers: Sequence[str] | None) -> dict[str, float]:
         """One question: the generated answer, None where missing, and its gold answers.
 
         Blank gold answers are none. The trigrams of an answer count even if no gold answer is known.
+
+        Returns:
+          What the question scored by itself: its value of each metric that is a mean and judges it.
         """
+        values: dict[str, float] = {}
         gold = [answer for answer in answers or () if answer.strip()]
         self._counts["missing_prediction"] += prediction is None
         self._counts["scored" if gold else "without_gold"] += 1
@@ -160,7 +185,9 @@ class AnswerEvaluation(_Evaluation):
                 if gold:
                     tally.add(prediction or "", gold)
             elif isinstance(tally, MeanTally) and gold:
-                tally.add(0.0 if prediction is None else self._judges[name](prediction, gold))
+                values[name] = 0.0 if prediction is None else self._judges[name](prediction, gold)
+                tally.add(values[name])
+        return values
 
     def _match_pattern(self, prediction: str, patterns: Sequence[str]) -> float:
         return exact_match_pattern(prediction, patterns, self._patterns)
@@ -205,28 +232,36 @@ class RetrievalEvaluation(_Evaluation):
         self._tallies = {name: self._by_answer.get(name) or self._by_document[name] for name in names}
         self._longest = 0
 
-    def add(self, passages: Sequence[RetrievedPassage] | None, reference: Reference) -> None:
-        """One question: its retrieved passages, best first, None where missing, and what is right."""
+    def add(self, passages: Sequence[RetrievedPassage] | None, reference: Reference) -> dict[str, float]:
+        """One question: its retrieved passages, best first, None where missing, and what is right.
+
+        Returns:
+          What the question scored by itself: its value of each metric that judges it.
+        """
         self._counts["missing_prediction"] += passages is None
         passages = passages or ()
         self._longest = max(self._longest, len(passages))
         answers = [answer for answer in reference.answers if answer.strip()]
         evidence = reference.evidence_sets()
         self._counts["scored" if answers or evidence else "without_gold"] += 1
+        values: dict[str, float] = {}
         if answers and self._by_answer:
             rank = first_hit_rank((passage.text for passage in passages), self._finder(answers))
-            for name, tally in self._by_answer.items():
+            for name in self._by_answer:
                 _, k = split_cutoff(name)
-                tally.add(reciprocal_rank(rank) if k is None else float(rank is not None and rank <= k))
+                values[name] = reciprocal_rank(rank) if k is None else float(rank is not None and rank <= k)
         if evidence and self._by_document:
             document_ids = [passage.document_id for passage in passages]
-            for name, tally in self._by_document.items():
+            for name in self._by_document:
                 _, k = split_cutoff(name)
-                tally.add(
+                values[name] = (
                     r_precision(document_ids, evidence)
                     if k is None
                     else document_recall(document_ids, evidence, k)
                 )
+        for name, value in values.items():
+            (self._by_answer.get(name) or self._by_document[name]).add(value)
+        return values
 
     def merge(self, other: Self) -> None:
         super().merge(other)

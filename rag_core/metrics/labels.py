@@ -30,25 +30,35 @@ class LabelEvaluation:
         self.counts: Counter[str] = Counter()
         self._cells: Counter[tuple[str, str | None]] = Counter()
 
-    def add(self, prediction: str | None, reference: str | None) -> None:
-        """One item: the predicted label, None where missing (wrong), and the gold label."""
+    def add(self, prediction: str | None, reference: str | None) -> dict[str, float]:
+        """One item: the predicted label, None where missing (wrong), and the gold label.
+
+        Returns:
+          What the item scored by itself: its `accuracy`, where that is computed and a gold label known.
+        """
         if not reference:
             self.counts["without_gold"] += 1
-            return
+            return {}
         self.counts["scored"] += 1
         self.counts["missing_prediction"] += prediction is None
         self._cells[reference, prediction] += 1
+        return {name: float(prediction == reference) for name in self.mean_metrics()}
 
     def merge(self, other: Self) -> None:
         """Takes over the items of another evaluation."""
         self.counts.update(other.counts)
         self._cells.update(other._cells)
 
-    def scores(self, slice_name: str | None = None) -> list[Score]:
+    def mean_metrics(self) -> list[str]:
+        """The metrics that are means over items; none where no item had a gold label."""
+        return [name for name in self.metrics if name == "accuracy" and self._cells]
+
+    def scores(self, slice_name: str | None = None, whole: Self | None = None) -> list[Score]:
         """The scores of all items added; none where no item had a gold label.
 
         Args:
           slice_name: what these items are, such as `split=dev`; precedes the label in `slice`.
+          whole: the evaluation that these items are a part of; labels are those of the part all the same.
         """
         if not self._cells:
             return []

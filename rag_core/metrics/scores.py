@@ -13,8 +13,9 @@ class Score:
     """One row of the scores table.
 
     Attributes:
-      metric: its name, as in `ANSWER_METRICS`, `LABEL_METRICS` or `RETRIEVAL_METRICS`.
-      value: a fraction in [0, 1], BLEU-1 included (not per cent).
+      metric: its name, as in `ANSWER_METRICS`, `LABEL_METRICS` or `RETRIEVAL_METRICS`; with
+        `MINUS_BASELINE` at its end where the value is a difference.
+      value: a fraction in [0, 1], BLEU-1 included (not per cent); a difference is in [−1, 1].
       n: how many items the value is taken over; items that the metric cannot judge (a question
         without gold answers) are not among them.
       ci_low: lower end of the 95 % bootstrap interval.
