@@ -1,8 +1,7 @@
-"""Makes tiny models with random weights for the sample world, so that every stage runs offline.
+"""Makes the models that training starts from: tokenizers learned from practice text, weights not yet trained.
 
-They have the layout of the real checkpoints: DPR's two encoders, and Hugging Face RAG checkpoints with a
-BART generator. Run `python -m examples.make_models --world examples/world --output examples/models`.
-What they answer is noise until they are trained. The same world and seed give the same files.
+Run `python -m examples.make_models --practice practice --output start`. It writes DPR's two encoders and a T5
+generator, all small. The same practice text and seed give the same files.
 """
 
 import argparse
@@ -12,61 +11,56 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
-    BartConfig,
-    BartForConditionalGeneration,
-    BartTokenizerFast,
     DPRConfig,
     DPRContextEncoder,
     DPRContextEncoderTokenizerFast,
     DPRQuestionEncoder,
     DPRQuestionEncoderTokenizerFast,
-    RagConfig,
-    RagSequenceForGeneration,
-    RagTokenForGeneration,
-    RagTokenizer,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 from transformers.utils import logging
 
+from examples.start_weights import draw_encoder, draw_generator
+
 DEFAULT_SEED = 20050
-PIECES = 2000  # learned by each tokenizer; WordPiece has each twice, at the start of a word and inside
-HIDDEN = 64
+TEXTS = 60_000  # of the practice text, that the tokenizers learn from
+WIDTH = 128
 LAYERS = 2
-HEADS = 4
+ENCODER_PIECES = 3000  # learned; some are met both at the start of a word and inside
+ENCODER_HEADS = 4
 ENCODER_POSITIONS = 256
-GENERATOR_POSITIONS = 512
-N_DOCS = 5
+TITLE_POSITIONS = 8
+GENERATOR_PIECES = 3000
+GENERATOR_HEADS = 6
+GENERATOR_HEAD_SIZE = 32
+GENERATOR_TOKENS = 512
 
 _BERT_SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-_BART_SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]  # BartConfig's ids 0, 1, 2 are the first three
-
-_CARD = """# {name}: random weights
-
-{what} The weights are **random** (seed {seed}): what this model gives is noise until it is trained.
-It was made for rag-beam's sample world by
-
-    python -m examples.make_models --world WORLD --output MODELS --seed {seed}
-
-with a tokenizer learned from the sample's own articles, questions and claims.
-"""
+_T5_SPECIALS = ["<pad>", "</s>", "<unk>"]  # T5Config's ids 0, 1, 2
 
 
-def read_texts(world: Path) -> list[str]:
-    """Titles, texts and questions of a composed world.
+def read_texts(practice: Path) -> list[str]:
+    """Titles, texts, questions and claims of practice text, at most `TEXTS` of each file.
 
     Raises:
-      SystemExit: the folder holds no composed world.
+      SystemExit: the folder holds no practice text.
     """
-    paths = sorted(world.rglob("*.jsonl"))
+    paths = [*sorted((practice / "corpus").glob("*.jsonl")), *sorted(practice.glob("*.jsonl"))]
+    paths = [path for path in paths if not path.name.startswith("validation_")]
     if not paths:
-        raise SystemExit(f"{world}: no .jsonl files; run python -m examples.compose --output {world} first")
+        raise SystemExit(
+            f"{practice}: holds no practice text; run python -m examples.practice --output {practice} first"
+        )
     return [text for path in paths for text in _texts(path)]
 
 
 def _texts(path: Path) -> Iterator[str]:
     with path.open(encoding="utf-8") as file:
-        for line in file:
+        for _, line in zip(range(TEXTS), file, strict=False):
             row = json.loads(line)
             yield from (row[column] for column in ("title", "text", "question") if column in row)
 
@@ -74,123 +68,121 @@ def _texts(path: Path) -> Iterator[str]:
 def learn_wordpieces(texts: Sequence[str]) -> dict[str, int]:
     """A vocabulary of BERT's kind, uncased.
 
-    The pieces are learned by BPE: its trainer breaks ties in a fixed order, while the library's
-    WordPiece trainer gives another vocabulary each time, and so another model fingerprint.
+    The pieces are learned by BPE, and enter as what they are in the texts: the start of a word, the inside of
+    one (`##`), or both. BPE's trainer breaks ties in a fixed order; the library's WordPiece trainer, and BPE
+    with that prefix, give another vocabulary each time, and so another model fingerprint.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=PIECES, show_progress=False))
-    pieces = sorted(tokenizer.get_vocab())
-    entries = [*_BERT_SPECIALS, *pieces, *(f"##{piece}" for piece in pieces)]
-    return {entry: index for index, entry in enumerate(entries)}
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=ENCODER_PIECES, show_progress=False))
+    characters = [piece for piece in tokenizer.get_vocab() if len(piece) == 1]
+    met = {*characters, *(f"##{character}" for character in characters)}
+    for text in texts:
+        encoding, word = tokenizer.encode(text), None
+        for piece, own_word in zip(encoding.tokens, encoding.word_ids, strict=True):
+            met.add(piece if own_word != word else f"##{piece}")
+            word = own_word
+    return {entry: index for index, entry in enumerate([*_BERT_SPECIALS, *sorted(met)])}
 
 
-def learn_byte_level_bpe(texts: Sequence[str]) -> BartTokenizerFast:
-    """BART's kind of tokenizer with a small vocabulary."""
+def learn_byte_level_bpe(texts: Sequence[str]) -> PreTrainedTokenizerFast:
+    """The generator's tokenizer: a word has the same tokens at the start of a text as within it.
+
+    So an answer is written with the tokens that it has in the passage, and can be copied.
+    """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=PIECES,
-        special_tokens=_BART_SPECIALS,
+        vocab_size=GENERATOR_PIECES,
+        special_tokens=_T5_SPECIALS,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    learned = json.loads(tokenizer.to_str())["model"]
-    return BartTokenizerFast(
-        vocab=learned["vocab"],
-        merges=[tuple(merge) for merge in learned["merges"]],
-        model_max_length=GENERATOR_POSITIONS,
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=GENERATOR_TOKENS,
     )
 
 
 def make_models(texts: Sequence[str], output: Path, seed: int = DEFAULT_SEED) -> None:
-    """Saves `question_encoder`, `passage_encoder`, `rag_sequence` and `rag_token` below `output`.
+    """Saves `question_encoder`, `passage_encoder` and `generator` below `output`.
 
-    The RAG checkpoints hold the very question encoder that is saved beside them, and one generator.
+    The two encoders start from one draw, so that they can be compared.
 
     Args:
       texts: what the tokenizers learn from.
     """
     wordpieces = learn_wordpieces(texts)
-    question_tokenizer = DPRQuestionEncoderTokenizerFast(vocab=wordpieces, model_max_length=ENCODER_POSITIONS)
-    passage_tokenizer = DPRContextEncoderTokenizerFast(vocab=wordpieces, model_max_length=ENCODER_POSITIONS)
     generator_tokenizer = learn_byte_level_bpe(texts)
     encoder_config = DPRConfig(
         vocab_size=len(wordpieces),
-        hidden_size=HIDDEN,
+        hidden_size=WIDTH,
         num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        intermediate_size=4 * HIDDEN,
+        num_attention_heads=ENCODER_HEADS,
+        intermediate_size=2 * WIDTH,
         max_position_embeddings=ENCODER_POSITIONS,
         pad_token_id=wordpieces["[PAD]"],
+        hidden_dropout_prob=0.0,  # practice text has no end: nothing is learned by heart
+        attention_probs_dropout_prob=0.0,
     )
-    generator_config = BartConfig(
+    generator_config = T5Config(
         vocab_size=len(generator_tokenizer),
-        d_model=HIDDEN,
-        encoder_layers=LAYERS,
-        decoder_layers=LAYERS,
-        encoder_attention_heads=HEADS,
-        decoder_attention_heads=HEADS,
-        encoder_ffn_dim=4 * HIDDEN,
-        decoder_ffn_dim=4 * HIDDEN,
-        max_position_embeddings=GENERATOR_POSITIONS,
+        d_model=WIDTH,
+        d_kv=GENERATOR_HEAD_SIZE,
+        d_ff=2 * WIDTH,
+        num_layers=LAYERS,
+        num_heads=GENERATOR_HEADS,
+        dropout_rate=0.0,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,
     )
     torch.manual_seed(seed)
     # a config belongs to one model: saving writes the model's class into it
     question_encoder = DPRQuestionEncoder(copy.deepcopy(encoder_config))
     passage_encoder = DPRContextEncoder(copy.deepcopy(encoder_config))
-    generator = BartForConditionalGeneration(generator_config)
+    question_tokenizer = DPRQuestionEncoderTokenizerFast(vocab=wordpieces, model_max_length=ENCODER_POSITIONS)
+    draw = torch.get_rng_state()
+    draw_encoder(question_encoder.question_encoder.bert_model)
+    torch.set_rng_state(draw)
+    draw_encoder(passage_encoder.ctx_encoder.bert_model, TITLE_POSITIONS)
+    generator = T5ForConditionalGeneration(generator_config)
+    draw_generator(generator)
 
-    question_encoder.save_pretrained(output / "question_encoder")
-    question_tokenizer.save_pretrained(output / "question_encoder")
-    _write_card(output / "question_encoder", "A DPR question encoder.", seed)
-    passage_encoder.save_pretrained(output / "passage_encoder")
-    passage_tokenizer.save_pretrained(output / "passage_encoder")
-    _write_card(output / "passage_encoder", "A DPR passage encoder.", seed)
-    for name, model_class in (
-        ("rag_sequence", RagSequenceForGeneration),
-        ("rag_token", RagTokenForGeneration),
+    for name, model, tokenizer in (
+        ("question_encoder", question_encoder, question_tokenizer),
+        (
+            "passage_encoder",
+            passage_encoder,
+            DPRContextEncoderTokenizerFast(vocab=wordpieces, model_max_length=ENCODER_POSITIONS),
+        ),
+        ("generator", generator, generator_tokenizer),
     ):
-        config = RagConfig.from_question_encoder_generator_configs(
-            question_encoder.config,
-            generator_config,
-            n_docs=N_DOCS,
-            retrieval_vector_size=HIDDEN,
-            bos_token_id=generator_config.bos_token_id,
-            pad_token_id=generator_config.pad_token_id,
-            eos_token_id=generator_config.eos_token_id,
-            decoder_start_token_id=generator_config.decoder_start_token_id,
-        )
-        model = model_class(config=config, question_encoder=question_encoder, generator=generator)
         model.save_pretrained(output / name)
-        RagTokenizer(question_tokenizer, generator_tokenizer).save_pretrained(output / name)
-        _write_card(
-            output / name, "A Hugging Face RAG checkpoint: DPR question encoder and BART generator.", seed
-        )
-
-
-def _write_card(folder: Path, what: str, seed: int) -> None:
-    card = _CARD.format(name=folder.name, what=what, seed=seed)
-    (folder / "README.md").write_text(card, encoding="utf-8", newline="\n")
+        tokenizer.save_pretrained(output / name)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Makes the models and says where they are and what to expect of them."""
+    """Makes the models and says where they are."""
     parser = argparse.ArgumentParser(
         prog="python -m examples.make_models", description=__doc__.partition("\n")[0]
     )
-    parser.add_argument("--world", type=Path, required=True, help="folder that examples.compose wrote")
+    parser.add_argument("--practice", type=Path, required=True, help="folder that examples.practice wrote")
     parser.add_argument("--output", type=Path, required=True, help="folder for the models")
-    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of the random weights")
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of the weights")
     options = parser.parse_args(argv)
-    texts = read_texts(options.world)
+    texts = read_texts(options.practice)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     make_models(texts, options.output, options.seed)
-    print(f"{options.output}: question_encoder, passage_encoder, rag_sequence, rag_token")
-    print("Their weights are random: retrieval and answers are noise until they are trained.")
+    print(f"{options.output}: question_encoder, passage_encoder, generator, not yet trained")
 
 
 if __name__ == "__main__":

@@ -1,31 +1,36 @@
-"""The random models load in transformers and belong together."""
+"""The models that training starts from load in transformers, and their weights are drawn as intended."""
 
 import json
 
 import pytest
 import torch
 from transformers import (
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     DPRContextEncoder,
     DPRQuestionEncoder,
-    RagSequenceForGeneration,
-    RagTokenForGeneration,
-    RagTokenizer,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from examples.compose import write_world
-from examples.make_models import HIDDEN, main, read_texts
+from examples.make_models import WIDTH, main, read_texts
+from examples.start_weights import draw_generator
 
-FOLDERS = ("question_encoder", "passage_encoder", "rag_sequence", "rag_token")
-RAG = [("rag_sequence", RagSequenceForGeneration), ("rag_token", RagTokenForGeneration)]
+FOLDERS = {
+    "question_encoder": "DPRQuestionEncoder",
+    "passage_encoder": "DPRContextEncoder",
+    "generator": "T5ForConditionalGeneration",
+}
 
 
 @pytest.fixture(scope="module")
 def folders(world, tmp_path_factory):
-    root = tmp_path_factory.mktemp("sample")
-    write_world(world, root / "world")
+    """Made twice, from the sample's texts in place of practice text: tokenizers learn from any."""
+    root = tmp_path_factory.mktemp("start")
+    write_world(world, root / "practice")
     for output in ("models", "again"):
-        main(["--world", str(root / "world"), "--output", str(root / output)])
+        main(["--practice", str(root / "practice"), "--output", str(root / output)])
     return root
 
 
@@ -34,96 +39,81 @@ def models(folders):
     return folders / "models"
 
 
-def test_the_same_world_gives_the_same_files(folders):
+def test_the_same_text_and_seed_give_the_same_files(folders):
     files = sorted(
         path.relative_to(folders / "models") for path in (folders / "models").rglob("*") if path.is_file()
     )
-    assert len(files) > 15
+    assert len(files) >= 12
     for file in files:
         assert (folders / "models" / file).read_bytes() == (folders / "again" / file).read_bytes(), file
 
 
-@pytest.mark.parametrize("name", FOLDERS)
-def test_cards_say_that_the_weights_are_random(models, name):
-    card = (models / name / "README.md").read_text()
-    assert card.startswith(f"# {name}: random weights")
-    assert "noise until it is trained" in card and "python -m examples.make_models" in card
-
-
-@pytest.mark.parametrize("name", FOLDERS)
-def test_weights_are_safetensors_and_configs_name_their_class(models, name):
+@pytest.mark.parametrize(("name", "architecture"), FOLDERS.items())
+def test_weights_are_safetensors_and_configs_name_their_class(models, name, architecture):
     assert (models / name / "model.safetensors").is_file()
     assert not list((models / name).glob("*.bin"))
-    config = json.loads((models / name / "config.json").read_text())
-    expected = {
-        "question_encoder": ["DPRQuestionEncoder"],
-        "passage_encoder": ["DPRContextEncoder"],
-        "rag_sequence": ["RagSequenceForGeneration"],
-        "rag_token": ["RagTokenForGeneration"],
-    }
-    assert config["architectures"] == expected[name]
+    assert json.loads((models / name / "config.json").read_text())["architectures"] == [architecture]
 
 
-@pytest.mark.parametrize(("name", "model_class"), RAG)
-def test_rag_checkpoints_load_whole_and_hold_the_question_encoder(models, name, model_class):
-    model, info = model_class.from_pretrained(models / name, output_loading_info=True)
-    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    tokenizer = RagTokenizer.from_pretrained(models / name)
-    encoder = DPRQuestionEncoder.from_pretrained(models / "question_encoder")
-    batch = tokenizer.question_encoder(
-        ["What is the capital of Niger?", "Who is it?"], return_tensors="pt", padding=True
-    )
-    with torch.no_grad():
-        vectors = encoder.eval()(**batch).pooler_output
-        inside = model.eval().question_encoder(**batch)[0]
-    assert vectors.shape == (2, HIDDEN)
-    torch.testing.assert_close(inside, vectors, rtol=0, atol=0)
-    assert not torch.equal(vectors[0], vectors[1])
-
-
-def test_the_two_rag_checkpoints_have_one_generator(models):
-    sequence, token = (model_class.from_pretrained(models / name) for name, model_class in RAG)
-    states = [model.rag.generator.state_dict() for model in (sequence, token)]
-    assert states[0].keys() == states[1].keys()
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-
-
-def test_rag_token_generates(models):
-    model = RagTokenForGeneration.from_pretrained(models / "rag_token").eval()
-    tokenizer = RagTokenizer.from_pretrained(models / "rag_token").generator
-    contexts = tokenizer(["Niger / The capital is Niamey. // What is the capital?"] * 2, return_tensors="pt")
-    generated = model.generate(
-        context_input_ids=contexts.input_ids,
-        context_attention_mask=contexts.attention_mask,
-        doc_scores=torch.tensor([[1.0, 0.5]]),
-        n_docs=2,
-        max_length=8,
-        num_beams=1,
-    )
-    assert generated.shape[0] == 1 and 1 < generated.shape[1] <= 8
-    assert int(generated.max()) < len(tokenizer)
-
-
-def test_passage_encoder_takes_title_and_text_as_a_pair(models):
+def test_untrained_encoders_already_compare_words(models):
+    """A passage scores higher for the question about its own place than for one about another."""
+    questions = DPRQuestionEncoder.from_pretrained(models / "question_encoder").eval()
+    passages = DPRContextEncoder.from_pretrained(models / "passage_encoder").eval()
     tokenizer = AutoTokenizer.from_pretrained(models / "passage_encoder")
-    encoder = DPRContextEncoder.from_pretrained(models / "passage_encoder").eval()
-    batch = tokenizer("Niger", "The capital is Niamey.", return_tensors="pt")
-    tokens = tokenizer.convert_ids_to_tokens(batch.input_ids[0])
-    assert tokens[0] == "[CLS]" and tokens.count("[SEP]") == 2 and tokens[-1] == "[SEP]"
-    assert batch.token_type_ids[0].tolist() == sorted(batch.token_type_ids[0].tolist())
-    assert encoder(**batch).pooler_output.shape == (1, HIDDEN)
+    places = ["Mongolia", "Uruguay", "Kazakhstan", "Portugal"]
+    with torch.no_grad():
+        asked = questions(
+            **tokenizer(
+                [f"What is the capital of {place}?" for place in places], return_tensors="pt", padding=True
+            )
+        ).pooler_output
+        read = passages(
+            **tokenizer(
+                places,
+                [f"The capital of {place} is a city." for place in places],
+                return_tensors="pt",
+                padding=True,
+            )
+        ).pooler_output
+    assert asked.shape == (4, WIDTH)
+    assert (asked @ read.T).argmax(dim=1).tolist() == [0, 1, 2, 3]
 
 
-def test_tokenizers_know_the_sample(models, world):
-    tokenizer = RagTokenizer.from_pretrained(models / "rag_token")
-    for row in world["questions.jsonl"]:
-        answer = row["answers"][0]
-        ids = tokenizer.generator(answer).input_ids
-        assert (ids[0], ids[-1]) == (0, 2)  # <s> and </s>, where BartConfig expects them
-        assert tokenizer.generator.decode(ids, skip_special_tokens=True) == answer
-        assert "[UNK]" not in tokenizer.question_encoder.tokenize(row["question"])
+def test_an_untrained_generator_attends_to_what_follows_the_word_written_last(models):
+    """Cross-attention of the first layer, after a token of the text, is on the token that came next there.
+
+    At most places, since the sketches of two tokens may happen to be alike.
+    """
+    model = AutoModelForSeq2SeqLM.from_pretrained(models / "generator", attn_implementation="eager").eval()
+    tokenizer = AutoTokenizer.from_pretrained(models / "generator")
+    tokens = list(dict.fromkeys(tokenizer("Ulaanbaatar is where the Tuul flows").input_ids[:-1]))
+    with torch.no_grad():
+        attention = model(
+            input_ids=torch.tensor([tokens]),
+            decoder_input_ids=torch.tensor([[0, *tokens[:-1]]]),
+            output_attentions=True,
+        ).cross_attentions[0][0]  # [heads, written, read]
+    attended = attention.mean(dim=0).argmax(dim=1)[1:].tolist()
+    expected = list(range(1, len(tokens)))
+    right = sum(place == next_one for place, next_one in zip(attended, expected, strict=True))
+    assert right / len(expected) > 0.5  # by chance a fifteenth
 
 
-def test_a_folder_without_a_world_is_named(tmp_path):
-    with pytest.raises(SystemExit, match=r"no \.jsonl files; run python -m examples\.compose"):
+def test_a_word_has_the_same_tokens_wherever_it_stands(models):
+    """Or an answer could not be copied from the middle of a passage."""
+    tokenizer = AutoTokenizer.from_pretrained(models / "generator")
+    alone = tokenizer("Ulaanbaatar").input_ids[:-1]
+    within = tokenizer("The capital is Ulaanbaatar.").input_ids
+    assert any(within[start : start + len(alone)] == alone for start in range(len(within)))
+    assert tokenizer.decode(tokenizer("São Tomé").input_ids, skip_special_tokens=True).strip() == "São Tomé"
+
+
+def test_too_few_heads_are_refused():
+    config = T5Config(vocab_size=8, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=4)
+    with pytest.raises(ValueError, match="4 heads; expected at least 6"):
+        draw_generator(T5ForConditionalGeneration(config))
+
+
+def test_a_folder_without_practice_text_is_named(tmp_path):
+    with pytest.raises(SystemExit, match=r"holds no practice text; run python -m examples\.practice"):
         read_texts(tmp_path)
