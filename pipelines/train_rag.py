@@ -215,7 +215,7 @@ def _begin(
         model.freeze_question_encoder()
     ledger = Ledger()
     questions = trained_on.read(settings.n_docs, model.generator.contexts, ledger)
-    held_out = validation.read(settings.n_docs, model.generator.contexts, ledger)
+    held_out = validation.read(settings.n_docs, model.generator.contexts, ledger)[: settings.max_validation]
     ledger.counts.extra["validation_questions"] = len(held_out)
     if settings.validation and not held_out:
         raise UsageError(f"--validation {' '.join(settings.validation)}: none of its questions has an answer")

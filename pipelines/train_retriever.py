@@ -137,7 +137,7 @@ def _begin(
     """Reads the questions and loads the encoders."""
     ledger = Ledger()
     questions = read_training_questions(question_sources, ledger)
-    validation = read_training_questions(validation_sources, ledger)
+    validation = read_training_questions(validation_sources, ledger)[: settings.max_validation]
     ledger.counts.extra["validation_questions"] = len(validation)
     if validation_sources and not validation:
         raise UsageError(

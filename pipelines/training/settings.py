@@ -25,6 +25,9 @@ class TrainSettings(ModelSettings):
     weight_decay: float = option("AdamW's, of matrices", 0.0, ge=0)
     max_gradient_norm: float = option("gradients are scaled down to it", 2.0, gt=0)
     validate_every: int = option("steps between validations, each a row of the history", 500, ge=1)
+    max_validation: int | None = option(
+        "held-out questions that are used, the first ones; default: all", None, ge=1
+    )
     patience: int = option("validations without a better score after which training stops; 0: never", 0, ge=0)
     checkpoint_every: int = option(
         "steps after which an interrupted run goes on at the latest", 500, changes_result=False, ge=1
@@ -49,5 +52,6 @@ class TrainSettings(ModelSettings):
         )
 
     def result_settings(self) -> dict[str, Any]:
-        """Those that count, the weights' type as it is."""
-        return super().result_settings() | {"dtype": "float32"}
+        """Those that count, the weights' type as it is; a limit that is not set is no setting."""
+        settings = super().result_settings() | {"dtype": "float32"}
+        return {name: value for name, value in settings.items() if (name, value) != ("max_validation", None)}

@@ -169,8 +169,10 @@ def test_retrievals_bring_their_documents(
 
 
 def test_closed_book_and_labels(world: World, questions: Path, tmp_path: Path) -> None:
-    rag_beam("train_rag", **options(world, tmp_path / "closed", questions=questions, n_docs=0))
-    assert "figures" in read_table(tmp_path / "closed").column_names
+    changes = {"questions": questions, "validation": questions, "n_docs": 0, "max_validation": 4}
+    rag_beam("train_rag", **options(world, tmp_path / "closed", **changes))
+    assert manifest_of(tmp_path / "closed").counts.to_json()["validation_questions"] == 4
+    assert read_table(tmp_path / "closed").to_pylist()[1]["figures"] == []
     claims = tmp_path / "claims.jsonl"
     write_lines(
         claims,
