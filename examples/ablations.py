@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import yaml
 
+from examples.scores import read_scores
 from pipelines import run
 
 MODEL_TYPES = {"rag_token": "RAG-Token", "rag_sequence": "RAG-Sequence"}
@@ -203,12 +203,6 @@ class Result:
 def documents_of(variant: str) -> tuple[int, ...]:
     """With how many documents a variant is tried."""
     return (0,) if variant == "closed" else N_DOCS
-
-
-def read_scores(folder: Path) -> dict[str, float]:
-    """Metric to value over all questions, from a folder of scores."""
-    rows = [row for part in sorted(folder.glob("part-*.parquet")) for row in pq.read_table(part).to_pylist()]
-    return {row["metric"]: row["value"] for row in rows if row["slice"] is None}
 
 
 def table(results: Sequence[Result]) -> str:

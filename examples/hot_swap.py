@@ -7,27 +7,20 @@ answered from an index of 2018 and from one of 2024, each held against the answe
 from collections.abc import Sequence
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from examples.compose import DATES
+from examples.scores import read_scores
 from pipelines import run
 
 RUN_FILE = Path(__file__).parent / "hot_swap.yaml"
 OUTPUT = Path(__file__).parents[1] / "out" / "hot_swap"
 
 
-def exact_match(scores: Path) -> float:
-    """The exact match over all questions, from a folder of scores."""
-    rows = [row for part in sorted(scores.glob("part-*.parquet")) for row in pq.read_table(part).to_pylist()]
-    [value] = [row["value"] for row in rows if row["metric"] == "exact_match" and row["slice"] is None]
-    return float(value)
-
-
 def table(output: Path) -> str:
     """Exact match by the index's date and the answers' date."""
     lines = [f"{'exact match':<16}" + "".join(f"answers of {date:<8}" for date in DATES)]
     for index in DATES:
-        values = [exact_match(output / f"index_{index}_answers_{answers}") for answers in DATES]
+        scores = [read_scores(output / f"index_{index}_answers_{answers}") for answers in DATES]
+        values = [of_answers["exact_match"] for of_answers in scores]
         lines.append(f"index of {index:<7}" + "".join(f"{value:<19.3f}" for value in values))
     return "\n".join(lines)
 

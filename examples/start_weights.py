@@ -32,7 +32,9 @@ def draw_generator(model: T5ForConditionalGeneration) -> None:
 
     The first heads of the encoder's first layer write a sketch (d of D dimensions) of each neighbour beside
     a word. Cross-attention compares the word written last with the sketch of the word before, and takes the
-    word itself: so it goes on with what comes next. The other heads attend to like words.
+    word itself: so it goes on with what comes next. The other heads attend to like words, in the encoder to
+    those elsewhere: what the question and a passage have in common stands out (the duplicate token heads of
+    Wang et al. 2023).
 
     Raises:
       ValueError: fewer than six heads.
@@ -44,6 +46,7 @@ def draw_generator(model: T5ForConditionalGeneration) -> None:
     encoder, decoder = model.encoder.block, model.decoder.block
     bias = encoder[0].layer[0].SelfAttention.relative_attention_bias.weight  # [buckets, H]
     bias.zero_()
+    bias[_SAME_BUCKET, neighbours:] = -_NEIGHBOUR_BIAS
     first = encoder[0].layer[0].SelfAttention
     reads, writes = [], []
     for head, bucket in enumerate(_NEIGHBOUR_BUCKETS):
