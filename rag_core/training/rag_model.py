@@ -106,7 +106,7 @@ class RagModel:
             doc_sep=generator.contexts.format.doc_sep,
             prefix=generator.contexts.format.prefix,
             decoder_start_token_id=generator.prompt[0],
-            bos_token_id=generator.model.config.bos_token_id,
+            bos_token_id=getattr(generator.model.config, "bos_token_id", None),  # T5 has none
             pad_token_id=generator.model.config.pad_token_id,
             eos_token_id=generator.end_token,
         )

@@ -30,7 +30,7 @@ from rag_core.training.rag_model import RagModel
 from rag_core.training.run import TrainingRun, TrainingSettings
 from tests.rag_core.mips.small_index import open_index, write_index
 from tests.rag_core.tiny_encoders import write_dpr_question_encoder, write_sentence_transformer
-from tests.rag_core.tiny_generators import save_rag_checkpoint
+from tests.rag_core.tiny_generators import save_rag_checkpoint, tiny_t5
 
 ANSWERS = ("Paris", "Berlin", "Gold", "79")
 
@@ -165,6 +165,22 @@ def test_what_is_saved_transformers_loads_with_the_same_loss(
     assert again.generator.end_token == model.generator.end_token
     first, second = (learner(either, index, model_type=model_type).validate() for either in (model, again))
     assert first == second
+
+
+def test_a_t5_generator_is_saved_with_its_tied_weights(checkpoint: str, tmp_path: Path) -> None:
+    """T5 has no first token of its own, and one matrix for embeddings and output."""
+    t5 = tiny_t5(dtype=torch.float32)
+    t5.model.save_pretrained(tmp_path / "t5")
+    t5.tokenizer.save_pretrained(tmp_path / "t5")
+    model = RagModel.load(str(tmp_path / "t5"), checkpoint, device="cpu")
+    model.save(tmp_path / "rag", "rag_token", 2, None)
+    loaded, report = RagTokenForGeneration.from_pretrained(tmp_path / "rag", output_loading_info=True)
+    assert not report["missing_keys"]
+    for name, weight in t5.model.state_dict().items():
+        assert torch.equal(weight, loaded.rag.generator.state_dict()[name]), name
+    again = RagModel.load(str(tmp_path / "rag"), str(tmp_path / "rag"), device="cpu")
+    assert (again.generator.prompt, again.generator.end_token) == ((0,), 1)
+    assert again.generator.contexts("Gold ?", []) == t5.contexts("Gold ?", [])
 
 
 def test_without_a_question_encoder_a_seq2seq_folder_is_saved(checkpoint: str, tmp_path: Path) -> None:
