@@ -11,6 +11,7 @@ from pipelines.dataset.target import is_unfinished
 from pipelines.filesystems import STORAGE
 from pipelines.launch import exit_status
 from pipelines.options import CommandParser, Settings, add_arguments, option, parse
+from pipelines.terminal import printable
 from rag_core.errors import UsageError
 from rag_core.model_files import describe_model
 from rag_core.storage import join
@@ -87,13 +88,6 @@ def describe_question(path: str, question_id: str) -> Iterator[str]:
             yield from _QUESTION_VIEWS[table](batch.slice(ids.index(question_id), 1).to_pylist()[0])
             return
     raise UsageError(f"{path}: no row has the question_id {question_id!r}")
-
-
-def printable(text: str) -> str:
-    """The text with what could steer a terminal made visible."""
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
-    )
 
 
 def _describe_manifest(path: str, manifest: Manifest) -> Iterator[str]:

@@ -20,9 +20,25 @@ class StaleManifest(UsageError):
     """The manifest is ours, but it was changed or is of another version: it cannot be relied on."""
 
 
+class DamagedManifest(UsageError):
+    """The manifest is cut short or overwritten: nothing can be read from it."""
+
+
 def fingerprint(content: Any) -> str:
     """SHA-256 (hex) of a JSON value, equal for equal content whatever the order of keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def result_fingerprint(table: str, settings: dict[str, Any], inputs: list["Input"]) -> str:
+    """Equal fingerprints make equal rows (paths, devices and worker counts do not count)."""
+    return fingerprint(
+        {
+            "table": table,
+            "format_version": FORMAT_VERSION,
+            "settings": settings,
+            "inputs": [item.fingerprint for item in inputs],
+        }
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +103,21 @@ def read_manifest(storage: Storage, folder: str) -> Manifest | None:
       StaleManifest: it was changed after it was written, or is of another version.
       UsageError: it is not a manifest of ours.
     """
+    content = read_content(storage, folder)
+    if content is None:
+        return None
+    path = join(folder, MANIFEST)
+    check_unchanged(content, path)
+    return manifest_of(content, path)
+
+
+def read_content(storage: Storage, folder: str) -> dict[str, Any] | None:
+    """What stands in a folder's manifest, not yet proved; None where there is none.
+
+    Raises:
+      DamagedManifest: it is not JSON.
+      UsageError: it is not a manifest of ours.
+    """
     path = join(folder, MANIFEST)
     try:
         with storage.open(path) as file:
@@ -94,18 +125,38 @@ def read_manifest(storage: Storage, folder: str) -> Manifest | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise UsageError(f"{path}: is not JSON ({error}); is this folder a data set of rag-beam?") from error
+        raise DamagedManifest(
+            f"{path}: is not JSON ({error}); is this folder a data set of rag-beam?"
+        ) from error
     if not isinstance(content, dict) or "checksum" not in content or "table" not in content:
         raise UsageError(
             f"{path}: is not a manifest of rag-beam; is this folder a data set of another program?"
         )
-    stated = content.pop("checksum")
-    found = fingerprint(content)
+    return content
+
+
+def check_unchanged(content: dict[str, Any], path: str) -> None:
+    """Compares the content of a manifest with the checksum in it.
+
+    Raises:
+      StaleManifest: they differ.
+    """
+    stated = str(content["checksum"])
+    found = fingerprint({name: value for name, value in content.items() if name != "checksum"})
     if stated != found:
         raise StaleManifest(
             f"{path}: was changed after it was written (its checksum says {stated[:12]}, its content gives "
             f"{found[:12]}); make the data set again with --overwrite"
         )
+
+
+def manifest_of(content: dict[str, Any], path: str) -> Manifest:
+    """The manifest that a content gives; no name in it leads out of its folder.
+
+    Raises:
+      StaleManifest: it is of another version.
+      UsageError: a part's name is no plain file name.
+    """
     if content["schema_version"] != FORMAT_VERSION:
         raise StaleManifest(
             f"{path}: has schema version {content['schema_version']}, this program reads {FORMAT_VERSION}; "

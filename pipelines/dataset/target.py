@@ -13,12 +13,12 @@ from pipelines.dataset.manifest import (
     Manifest,
     StaleManifest,
     check_parts_present,
-    fingerprint,
     read_manifest,
+    result_fingerprint,
 )
 from rag_core.errors import UsageError
 from rag_core.storage import TEMPORARY_MARK, Storage, file_name, join
-from schemas import FORMAT_VERSION, TABLES
+from schemas import TABLES
 
 WORK = ".work"
 LOCK = ".lock"
@@ -63,14 +63,7 @@ class Target:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Equal fingerprints make equal rows (paths, devices and worker counts do not count)."""
-        return fingerprint(
-            {
-                "table": self.table,
-                "format_version": FORMAT_VERSION,
-                "settings": self.settings,
-                "inputs": [item.fingerprint for item in self.inputs],
-            }
-        )
+        return result_fingerprint(self.table, self.settings, self.inputs)
 
     @property
     def parts_schema(self) -> pa.Schema:

@@ -38,6 +38,12 @@ _REJECTS_BUFFERED = 1_000
 R = TypeVar("R")
 
 
+def id_hash(record_id: str) -> tuple[int, int]:
+    """The two halves of an id's hash of 128 bits."""
+    digest = hashlib.blake2b(record_id.encode(), digest_size=16).digest()
+    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+
+
 @dataclass(frozen=True)
 class Unit:
     """A piece of a stage's work.
@@ -140,8 +146,7 @@ class UnitWriter:
           position: the record's position in its source, for the reject if it is a duplicate.
           source: which of the unit's source files it stands in.
         """
-        digest = hashlib.blake2b(record_id.encode(), digest_size=16).digest()
-        high, low = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+        high, low = id_hash(record_id)
         self._keys.append((high, low, self._keyed_rows, rows, position, source))
         self._keyed_rows += rows
         if len(self._keys) >= KEYS_PER_RUN:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.inspect import printable
+from pipelines.terminal import printable
 from tests.pipelines.commands import rag_beam, read_table, status_of
 from tests.pipelines.conftest import World
 

@@ -1,0 +1,8 @@
+"""What is safe to print of text that others wrote."""
+
+
+def printable(text: str) -> str:
+    """The text with what could steer a terminal made visible."""
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
