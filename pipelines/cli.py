@@ -23,6 +23,7 @@ COMMANDS = {
     "train_rag": "questions with answers to question encoder and generator, end to end",
     "run": "all of these, from one file",
     "inspect": "what a data set, index or model is; one answer with its passages",
+    "verify": "re-reads any of these and proves it",
 }
 
 

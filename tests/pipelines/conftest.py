@@ -133,6 +133,47 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return world
 
 
+@pytest.fixture(scope="session")
+def whole_run(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the output of each stage, of a corpus and questions among which some are bad."""
+    folder = tmp_path_factory.mktemp("whole_run")
+    out = folder / "out"
+    (folder / "corpus.jsonl").write_text(
+        world.corpus.read_text()
+        + "no json\n"
+        + json.dumps({"id": "d3", "text": "the second of its id"})
+        + "\n"
+    )
+    (folder / "questions.jsonl").write_text(world.questions.read_text() + '{"question_id": "q10"}\n')
+    rag_beam("chunk", input=folder / "corpus.jsonl", passage_words=PASSAGE_WORDS, output=out / "passages")
+    encoder = {"encoder": world.passage_encoder, "num_threads": 1}
+    rag_beam("encode", passages=out / "passages", **encoder, output=out / "embeddings")
+    made = {"embeddings": out / "embeddings", "passages": out / "passages"}
+    rag_beam("index", **made, shard_rows=70, output=out / "index")
+    search = {"index": out / "index", "encoder": world.question_encoder, "n_docs": 4, "num_threads": 1}
+    rag_beam("retrieve", questions=folder / "questions.jsonl", **search, output=out / "retrievals")
+    rag_beam("retrieve", questions=world.claims, **search, output=out / "claim_retrievals")
+    answering = {"retrievals": out / "retrievals", "model": world.generator, "max_new_tokens": 3}
+    for kind in ("rag_sequence", "rag_token"):
+        more = {"token_posteriors": True} if kind == "rag_token" else {}
+        rag_beam("generate", **answering, model_type=kind, **more, output=out / f"answers_{kind}")
+    rag_beam(
+        "classify",
+        retrievals=out / "claim_retrievals",
+        model=world.generator,
+        label_set=["SUPPORTS=yes", "REFUTES=no"],
+        output=out / "labels",
+    )
+    rag_beam(
+        "evaluate",
+        predictions=out / "answers_rag_token",
+        references=folder / "questions.jsonl",
+        exports="kilt",
+        output=out / "scores",
+    )
+    return out
+
+
 def write_lines(path: Path, rows: list[dict]) -> None:
     """Writes JSON lines."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

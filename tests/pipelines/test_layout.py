@@ -37,7 +37,7 @@ from schemas.embeddings import embeddings_schema
 
 ROOT = Path(__file__).parents[2]
 OURS = {"schemas", "rag_core", "pipelines", "tests", "examples", "benchmarks"}
-COMMANDS = {f"pipelines.{name}" for name in [*STAGES, "inspect", "run", "cli"]}
+COMMANDS = {f"pipelines.{name}" for name in [*STAGES, "inspect", "verify", "run", "cli"]}
 
 SOURCES = sorted(
     path for package in ("schemas", "rag_core", "pipelines") for path in (ROOT / package).rglob("*.py")

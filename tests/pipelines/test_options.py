@@ -18,9 +18,10 @@ from pipelines.options import (
     validated,
 )
 from pipelines.run import STAGES, RunSettings
+from pipelines.verify import VerifySettings
 from rag_core.errors import UsageError
 
-ALL_SETTINGS = [stage.settings for stage in STAGES.values()] + [RunSettings, InspectSettings]
+ALL_SETTINGS = [stage.settings for stage in STAGES.values()] + [RunSettings, InspectSettings, VerifySettings]
 
 # the least that each stage's command line must say
 REQUIRED = {
