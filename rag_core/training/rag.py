@@ -77,10 +77,12 @@ class RagLearner:
           replicas: the processes that train together; one by default.
 
         Raises:
-          UsageError: there are fewer questions than a batch has, or an answer that is not in the label set.
+          UsageError: there are fewer questions than a batch has, an answer is not in the label set, or a batch is
+            smaller than the processes are.
         """
         self._model, self._documents, self._settings = model, documents, settings
         self._label_set, self._replicas = label_set, replicas or Replicas()
+        self._replicas.check_batch(settings.batch_questions)
         self._label_targets = (
             dict(zip(label_set.labels, label_set.target_tokens(model.generator), strict=True))
             if label_set is not None

@@ -57,12 +57,26 @@ class Replicas:
                 f"--device {device}: several processes would share it; give auto, cpu or cuda, and each takes its own"
             )
         state = PartialState(cpu=resolve_device(device).type == "cpu")
-        return cls(state.process_index, state.num_processes, state.device)
+        # accelerate numbers the CPU too: cpu:0
+        where = torch.device("cpu") if state.device.type == "cpu" else state.device
+        return cls(state.process_index, state.num_processes, where)
 
     @property
     def is_first(self) -> bool:
         """Whether this process writes files and tells how far training is."""
         return self.index == 0
+
+    def check_batch(self, questions: int) -> None:
+        """Refuses a batch of which some process would have nothing.
+
+        Raises:
+          UsageError: it has fewer questions than there are processes.
+        """
+        if questions < self.count:
+            raise UsageError(
+                f"--batch_questions {questions}: {self.count} processes share a batch; expected at least one "
+                "question for each"
+            )
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
         """This process's run of items; all processes' runs in order are the whole. May be empty."""

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from rag_core.context import PassageText
-from rag_core.errors import UsageError
 from rag_core.training.batches import EpochBatches
 from rag_core.training.bi_encoder import BiEncoder
 from rag_core.training.examples import TrainingQuestion
@@ -88,11 +87,7 @@ class RetrieverLearner:
           UsageError: there are fewer questions than a batch has, or a batch is smaller than the processes are.
         """
         self._replicas = replicas or Replicas()
-        if settings.batch_questions < self._replicas.count:
-            raise UsageError(
-                f"--batch_questions {settings.batch_questions}: {self._replicas.count} processes share a batch; "
-                "expected at least one question for each"
-            )
+        self._replicas.check_batch(settings.batch_questions)
         self._bi_encoder, self._questions, self._settings = bi_encoder, questions, settings
         self._validation = pool_of(validation) if validation else None
         self._batches = EpochBatches(

@@ -6,13 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from rag_core.errors import UsageError
 from rag_core.training.replicas import Replicas
+from tests.rag_core.mips.small_index import write_index
 from tests.rag_core.tiny_encoders import write_dpr_passage_encoder, write_dpr_question_encoder
-from tests.rag_core.training.two_processes import train
+from tests.rag_core.tiny_generators import save_rag_checkpoint
+from tests.rag_core.training.two_processes import TRAINERS
 
 ROOT = Path(__file__).parents[3]
 
@@ -46,15 +49,13 @@ def test_a_missing_package_names_the_line_that_installs_it(monkeypatch: pytest.M
         Replicas.join("cpu")
 
 
-def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", TRAINERS)
+def test_two_processes_give_the_losses_of_one(kind: str, tmp_path: Path) -> None:
     """Batches of 3 questions, so the shares differ in size; validation over 5."""
-    encoders = [
-        str(write_dpr_question_encoder(tmp_path / "q")),
-        str(write_dpr_passage_encoder(tmp_path / "p")),
-    ]
+    arguments = _retriever(tmp_path) if kind == "retriever" else _rag(tmp_path)
     program = [
         *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
-        *("-m", "tests.rag_core.training.two_processes", *encoders, str(tmp_path)),
+        *("-m", "tests.rag_core.training.two_processes", kind, str(tmp_path), *arguments),
     ]
     done = subprocess.run(
         [sys.executable, *program],
@@ -65,9 +66,25 @@ def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    expected = train(*encoders, Replicas())
+    expected = TRAINERS[kind](*arguments, Replicas())
     for index in range(2):
         found = json.loads((tmp_path / f"{index}.json").read_text())
         assert found["replica"] == [index, 2]
         for figures, wanted in zip(found["told"], expected, strict=True):
             assert figures == pytest.approx(wanted, rel=2e-5)
+
+
+def _retriever(folder: Path) -> list[str]:
+    return [
+        str(write_dpr_question_encoder(folder / "q")),
+        str(write_dpr_passage_encoder(folder / "p")),
+    ]
+
+
+def _rag(folder: Path) -> list[str]:
+    save_rag_checkpoint(folder / "rag")
+    vectors = np.random.default_rng(1).standard_normal((12, 16)).astype(np.float32)
+    index = folder / "index"
+    manifest = write_index(str(index), [f"p{row:02}" for row in range(12)], vectors)
+    (index / "index.json").write_text(json.dumps(manifest))
+    return [str(folder / "rag"), str(index)]

@@ -1,6 +1,7 @@
-"""What each of two processes runs: trains the tiny bi-encoder and writes the losses and scores it saw.
+"""What each of two processes runs: trains a tiny model and writes the losses and scores it saw.
 
-usage: two_processes.py QUESTION_ENCODER PASSAGE_ENCODER OUTPUT_FOLDER
+usage: two_processes.py retriever OUTPUT_FOLDER QUESTION_ENCODER PASSAGE_ENCODER
+       two_processes.py rag OUTPUT_FOLDER CHECKPOINT INDEX
 """
 
 import dataclasses
@@ -9,35 +10,62 @@ import sys
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from rag_core.training.bi_encoder import BiEncoder
+from rag_core.training.documents import SearchedDocuments
+from rag_core.training.rag import RagLearner, RagTraining
+from rag_core.training.rag_model import RagModel
 from rag_core.training.replicas import Replicas
 from rag_core.training.retriever import RetrieverLearner, RetrieverTraining
-from rag_core.training.run import TrainingRun, TrainingSettings
+from rag_core.training.run import Direction, Learner, TrainingRun, TrainingSettings
+from tests.rag_core.mips.small_index import open_index
+from tests.rag_core.training.test_rag import questions
 from tests.rag_core.training.test_retriever import QUESTIONS
 
 
-def train(question_encoder: str, passage_encoder: str, replicas: Replicas) -> list[dict]:
-    """A short run without dropout: what each step and each validation told, and the weights' sum."""
+def train_retriever(question_encoder: str, passage_encoder: str, replicas: Replicas) -> list[dict]:
+    """Trains a bi-encoder; returns what each step and each validation told, and the weights' sum."""
     bi_encoder = BiEncoder.load(question_encoder, passage_encoder, device=replicas.device)
-    for part in bi_encoder.modules():
-        if isinstance(part, nn.Dropout):
-            part.p = 0.0  # processes drop different numbers
     steps = RetrieverTraining(batch_questions=3, chunk_texts=2, hard_negatives=1, epochs=2)
     learner = RetrieverLearner(bi_encoder, QUESTIONS, steps, QUESTIONS[:5], replicas)
+    return _told(learner, ("average_rank", "lower"), replicas)
+
+
+def train_rag(checkpoint: str, index_folder: str, replicas: Replicas) -> list[dict]:
+    """Trains a RAG model end to end; returns the same, but for how varied each process's documents were."""
+    model = RagModel.load(checkpoint, checkpoint, device=str(replicas.device))
+    assert model.question_tower is not None
+    manifest = json.loads(Path(index_folder, "index.json").read_text())
+    documents = SearchedDocuments(model.question_tower, open_index(index_folder, manifest), 3)
+    steps = RagTraining("rag_token", batch_questions=3, chunk_questions=2, epochs=2)
+    learner = RagLearner(model, documents, questions(7), steps, questions(5), replicas=replicas)
+    told = _told(learner, ("loss", "lower"), replicas)
+    return [
+        {name: value for name, value in figures.items() if name != "distinct_passages"} for figures in told
+    ]
+
+
+def _told(learner: Learner, monitor: tuple[str, Direction], replicas: Replicas) -> list[dict]:
+    """A short run without dropout, of which processes would draw different numbers."""
+    for part in learner.module.modules():
+        for name in ("p", "dropout", "attention_dropout", "activation_dropout"):
+            if isinstance(getattr(part, name, None), float):
+                setattr(part, name, 0.0)
     settings = TrainingSettings(learning_rate=1e-3, warmup_steps=1, weight_decay=0.1, validate_every=3)
-    run = TrainingRun(learner, settings, ("average_rank", "lower"), replicas)
+    run = TrainingRun(learner, settings, monitor, replicas)
     told = []
     while not run.done:
         told.append(run.step())
     with torch.no_grad():
-        weights = sum(parameter.double().abs().sum().item() for parameter in bi_encoder.parameters())
+        weights = sum(parameter.double().abs().sum().item() for parameter in learner.module.parameters())
     return [*told, *(row.scores for row in run.history), {"weights": weights}]
 
+
+TRAINERS = {"retriever": train_retriever, "rag": train_rag}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     replicas = Replicas.join("cpu")
-    found = {"replica": dataclasses.astuple(replicas)[:2], "told": train(*sys.argv[1:3], replicas)}
-    Path(sys.argv[3], f"{replicas.index}.json").write_text(json.dumps(found))
+    kind, output, *arguments = sys.argv[1:]
+    found = {"replica": dataclasses.astuple(replicas)[:2], "told": TRAINERS[kind](*arguments, replicas)}
+    Path(output, f"{replicas.index}.json").write_text(json.dumps(found))
