@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipelines.dataset.manifest import result_fingerprint
+from pipelines.filesystems import STORAGE
 from tests.pipelines.commands import manifest_of, rag_beam
 from tests.pipelines.conftest import World
 from tests.pipelines.damage import (
@@ -18,6 +19,7 @@ from tests.pipelines.damage import (
     list_file_again,
     verify,
 )
+from tests.pipelines.memory_files import OBJECTS
 
 PART = "part-00000-00000.parquet"
 
@@ -33,6 +35,25 @@ def test_a_whole_run_is_proved(whole_run: Path, capsys: pytest.CaptureFixture) -
     assert f"{len(steps)} folders: " in said.text and " 0 FAILED, 0 not checked" in said.text
     assert "42 read, 40 accepted, 2 rejected (bad_json 1, duplicate_id 1)" in said.text
     assert verify(capsys, *whole_run.iterdir()).status == 0
+
+
+def test_what_lies_on_an_object_store(whole_run: Path, capsys: pytest.CaptureFixture) -> None:
+    OBJECTS.clear()
+    for step in ("embeddings", "index", "answers_rag_token"):
+        for path in (path for path in (whole_run / step).rglob("*") if path.is_file()):
+            with STORAGE.create(f"mem://bucket/run/{step}/{path.relative_to(whole_run / step)}") as file:
+                file.write(path.read_bytes())
+    said = verify(capsys, "mem://bucket/run")
+    assert said.status == 0, said.text
+    assert "3 folders: " in said.text and said.skipped == set()
+    path = "mem://bucket/run/index/shard-00000.vectors.npy"
+    with STORAGE.open(path) as stored:
+        content = bytearray(stored.read())
+    content[-1] ^= 0xFF
+    with STORAGE.create(path) as file:
+        file.write(content)
+    said = verify(capsys, "mem://bucket/run/index")
+    assert said.status == 1 and f"{path}: its content has SHA-256" in said.text
 
 
 def test_the_same_folder_is_proved_once(whole_run: Path, capsys: pytest.CaptureFixture) -> None:
