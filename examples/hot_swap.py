@@ -21,7 +21,7 @@ def table(output: Path) -> str:
     for index in DATES:
         scores = [read_scores(output / f"index_{index}_answers_{answers}") for answers in DATES]
         values = [of_answers["exact_match"] for of_answers in scores]
-        lines.append(f"index of {index:<7}" + "".join(f"{value:<19.3f}" for value in values))
+        lines.append(f"index of {index:<7}" + "".join(f"{value:<19.3f}" for value in values).rstrip())
     return "\n".join(lines)
 
 
