@@ -182,7 +182,9 @@ def test_an_interrupted_run_goes_on_and_gives_the_same(
     assert weights_of(tmp_path / "m") == weights_of(trained)
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    "number, status", [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_a_signal_ends_it_with_its_status(
     number: signal.Signals, status: int, world: World, questions: Path, tmp_path: Path
 ) -> None:
@@ -314,6 +316,7 @@ def test_a_missing_matplotlib_is_said_before_any_work(
     assert "pip install 'rag-beam[train]'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model(world: World, questions: Path, tmp_path: Path) -> None:
     """They draw other dropout than one does, so only what must be equal is compared."""
     chosen = options(world, questions, tmp_path / "m", batch_questions=3)

@@ -49,7 +49,7 @@ def test_a_missing_package_names_the_line_that_installs_it(monkeypatch: pytest.M
         Replicas.join("cpu")
 
 
-@pytest.mark.parametrize("kind", TRAINERS)
+@pytest.mark.parametrize("kind", [pytest.param("retriever", marks=pytest.mark.slow), "rag"])
 def test_two_processes_give_the_losses_of_one(kind: str, tmp_path: Path) -> None:
     """Batches of 3 questions, so the shares differ in size; validation over 5."""
     arguments = _retriever(tmp_path) if kind == "retriever" else _rag(tmp_path)
