@@ -1,7 +1,6 @@
 """`rag-beam train_rag`: question encoder and generator, end to end (Lewis et al. 2020, section 2.4)."""
 
 import functools
-import json
 from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
@@ -19,6 +18,7 @@ from pipelines.training.stage import Training, TrainingPlan, TrainStage, trainin
 from pipelines.transforms.index_manifest import index_manifest
 from rag_core.classification import LabelSet
 from rag_core.encoders.loading import PASSAGE_ENCODER_KEY
+from rag_core.encoders.pretrained import read_json
 from rag_core.errors import UsageError
 from rag_core.mips.index import MipsIndex
 from rag_core.model_files import model_fingerprint, resolve_model
@@ -118,18 +118,19 @@ def plan(settings: TrainRagSettings) -> TrainingPlan:
         settings.questions_format,
     )
     encoder = _question_encoder(settings)
+    config = {} if encoder is None else _config(encoder)
+    passage_encoder = config.get(PASSAGE_ENCODER_KEY)
     notes = []
-    details: dict[str, Any] = {"kind": settings.model_type}
-    inputs = [*trained_on.inputs, *validation.inputs]
+    validation_inputs = validation.inputs
+    inputs = [*trained_on.inputs, *validation_inputs]
     for model in dict.fromkeys([settings.model, encoder]):
         if model is not None:
             inputs.append(Input(model, model_fingerprint(resolve_model(model))))
-    passage_encoder = _passage_encoder_recorded(encoder)
     index = None
     if settings.index is not None:
         index = index_manifest(settings.index)
         inputs.append(Input(settings.index, index.fingerprint))
-        notes += _check_index(settings, encoder, index)
+        notes += _check_index(settings, encoder, config, index)
         made_by = index.details["index"]["encoder"]
         passage_encoder = made_by["fingerprint"] if made_by else passage_encoder
     if trained_on.files and settings.questions_format == "auto":
@@ -139,10 +140,10 @@ def plan(settings: TrainRagSettings) -> TrainingPlan:
         table="model",
         stage="train_rag",
         settings=settings.result_settings()
-        | {"validation_files": len(validation.inputs), "questions_formats": formats_of(trained_on.files)},
+        | {"validation_files": len(validation_inputs), "questions_formats": formats_of(trained_on.files)},
         inputs=inputs,
         max_rejects=settings.max_rejects,
-        details=details,
+        details={"kind": settings.model_type},
     )
     begin = functools.partial(_begin, settings, encoder, trained_on, validation, index, passage_encoder)
     return TrainingPlan(target, begin, notes)
@@ -167,22 +168,15 @@ def _question_encoder(settings: TrainRagSettings) -> str | None:
 
 
 def _config(model: str) -> dict[str, Any]:
-    path = resolve_model(model) / "config.json"
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read as JSON ({error}); expected a model folder") from error
+    return dict(read_json(resolve_model(model) / "config.json"))
 
 
-def _passage_encoder_recorded(encoder: str | None) -> str | None:
-    return None if encoder is None else _config(encoder).get(PASSAGE_ENCODER_KEY)
-
-
-def _check_index(settings: TrainRagSettings, encoder: str | None, index: Manifest) -> list[str]:
-    """Refuses an index of another vector space; what is not recorded is a note."""
+def _check_index(
+    settings: TrainRagSettings, encoder: str | None, config: dict[str, Any], index: Manifest
+) -> list[str]:
+    """Refuses an index of another vector space than the encoder's; what is not recorded is a note."""
     assert settings.index is not None
     assert encoder is not None  # `_question_encoder` sees to it
-    config = _config(encoder)
     dpr = config.get("question_encoder", config)
     described = {
         "dimension": dpr.get("projection_dim") or dpr.get("hidden_size"),
@@ -272,8 +266,8 @@ STAGE = TrainStage(
     settings=TrainRagSettings,
     summary="Trains question encoder and generator together on questions and answers alone: documents are\n"
     "searched for at every step with the question encoder as it then is, and −log p(y|x) is minimised over both.\n"
-    "Passage encoder and index stay as they are. Several\n"
-    "processes, started by `accelerate launch` or `torchrun`, share each batch.",
+    "Passage encoder and index stay as they are. Several processes, started by `accelerate launch` or\n"
+    "`torchrun`, share each batch.",
     reads="questions with answers and a MIPS index, or retrievals with answers; the models to start from",
     writes="a model: model/, a Hugging Face RAG checkpoint (a seq2seq model where there is no question encoder); "
     "history.parquet and history.png",

@@ -59,7 +59,9 @@ class RagSources:
             ),
             (record for dataset in self.retrievals for record in _rows(dataset, n_docs)),
         )
-        readable = (_readable(record, contexts) for record in records)
+        # the question decides, not its passages: of these as many tokens are dropped as are too many
+        passages = [PassageText("", "")] if n_docs else []
+        readable = (_readable(record, passages, contexts) for record in records)
         return [question for record in readable if (question := ledger.accepted(record)) is not None]
 
 
@@ -110,12 +112,12 @@ def _with_answers(record: Question | LeftOut | Reject, path: str) -> RagQuestion
 
 
 def _readable(
-    record: RagQuestion | LeftOut | Reject, contexts: ContextTokenizer
+    record: RagQuestion | LeftOut | Reject, passages: Sequence[PassageText], contexts: ContextTokenizer
 ) -> RagQuestion | LeftOut | Reject:
     """Rejects a question that the generator cannot read: it would end the run when its turn comes."""
     if isinstance(record, RagQuestion):
         try:
-            contexts(record.question, record.passages)
+            contexts(record.question, passages)
         except QuestionTooLongError as error:
             return Reject(
                 record.source,

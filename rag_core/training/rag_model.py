@@ -113,13 +113,16 @@ class RagModel:
         rag = _RAG_CLASSES[model_type](config=config, question_encoder=tower.model, generator=generator.model)
         rag.save_pretrained(folder)
         RagTokenizer(tower.tokenizer, generator.tokenizer).save_pretrained(folder)
+        path = folder / "config.json"
+        written = json.loads(path.read_text())
+        for part in ("question_encoder", "generator"):
+            written[part].pop("_name_or_path", None)  # where training started from: a path of this machine
         recorded: dict[str, Any] = {}
         if len(generator.prompt) > 1:  # transformers drops it from the config that it writes
             recorded["forced_bos_token_id"] = generator.prompt[1]
         if passage_encoder is not None:
             recorded[PASSAGE_ENCODER_KEY] = passage_encoder
-        path = folder / "config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | recorded, indent=2) + "\n")
+        path.write_text(json.dumps(written | recorded, indent=2) + "\n")
 
     def freeze_question_encoder(self) -> None:
         """Leaves the question encoder as it is."""

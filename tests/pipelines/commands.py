@@ -39,6 +39,11 @@ def read_table(folder: str | Path) -> pa.Table:
     return pa.concat_tables(pq.read_table(f"{folder}/{part.name}") for part in manifest_of(folder).parts)
 
 
+def history_of(folder: str | Path) -> list[dict[str, Any]]:
+    """The history of a training run, without the seconds, which are never the same."""
+    return [row | {"seconds": None} for row in read_table(folder).to_pylist()]
+
+
 def read_rejects(folder: str | Path) -> list[dict[str, Any]]:
     """The rejects of a data set, finished or not."""
     parts = sorted(Path(folder, "rejects").glob("part-*.parquet"))

@@ -11,7 +11,7 @@ from transformers import DPRQuestionEncoder, RagSequenceForGeneration
 
 from rag_core.training.run import TrainingRun
 from schemas import TABLES
-from tests.pipelines.commands import manifest_of, rag_beam, read_rejects, read_table, status_of
+from tests.pipelines.commands import history_of, manifest_of, rag_beam, read_rejects, read_table, status_of
 from tests.pipelines.conftest import World, write_lines
 
 
@@ -61,10 +61,6 @@ def searched(world: World, questions: Path, output: Path, /, **changes: Any) -> 
         }
         | changes,
     )
-
-
-def history_of(folder: Path) -> list[dict[str, Any]]:
-    return [row | {"seconds": None} for row in read_table(folder).to_pylist()]
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +181,22 @@ def test_closed_book_and_labels(world: World, questions: Path, tmp_path: Path) -
     rag_beam("train_rag", **options(world, tmp_path / "labels", questions=claims, n_docs=0, **labels))
     last = read_table(tmp_path / "labels").to_pylist()[-1]
     assert {score["name"] for score in last["scores"]} == {"loss", "label_accuracy"}
+
+
+def test_a_question_longer_than_the_generator_reads_is_rejected_before_training(
+    world: World, tmp_path: Path
+) -> None:
+    rows = [
+        {"question_id": f"q{number}", "question": "What? " * length, "answers": ["Aranth"]}
+        for number, length in enumerate([1, 1, 600])
+    ]
+    write_lines(tmp_path / "questions.jsonl", rows)
+    rag_beam(
+        "train_rag", **options(world, tmp_path / "rag", questions=tmp_path / "questions.jsonl", n_docs=0)
+    )
+    [reject] = read_rejects(tmp_path / "rag")
+    assert (reject["position"], reject["reason"], reject["record_id"]) == (2, "bad_field", "q2")
+    assert "the generator reads at most 512" in reject["message"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from pipelines import train_retriever
 from rag_core.encoders import load_passage_encoder, load_question_encoder
 from rag_core.training.run import TrainingRun
-from tests.pipelines.commands import manifest_of, rag_beam, read_rejects, read_table, status_of
+from tests.pipelines.commands import history_of, manifest_of, rag_beam, read_rejects, read_table, status_of
 from tests.pipelines.conftest import World, write_lines
 from tests.rag_core.tiny_encoders import write_sentence_transformer
 
@@ -57,10 +57,6 @@ def options(world: World, questions: Path, output: Path, /, **changes: Any) -> d
         "num_threads": 1,
     } | changes
     return {name: value for name, value in chosen.items() if value is not None}
-
-
-def history_of(folder: Path) -> list[dict[str, Any]]:
-    return [row | {"seconds": None} for row in read_table(folder).to_pylist()]
 
 
 def weights_of(folder: Path) -> dict[str, str]:

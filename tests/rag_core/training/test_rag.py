@@ -160,6 +160,7 @@ def test_what_is_saved_transformers_loads_with_the_same_loss(
     assert not list(tmp_path.glob("*.bin"))
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["passage_encoder_fingerprint"] == "fingerprint of passages"
+    assert checkpoint not in (tmp_path / "config.json").read_text()  # a path of this machine
     again = RagModel.load(str(tmp_path), str(tmp_path), device="cpu")
     assert again.generator.prompt == model.generator.prompt
     assert again.generator.end_token == model.generator.end_token
