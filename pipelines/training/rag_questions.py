@@ -115,7 +115,7 @@ def _readable(
     record: RagQuestion | LeftOut | Reject, passages: Sequence[PassageText], contexts: ContextTokenizer
 ) -> RagQuestion | LeftOut | Reject:
     """Rejects a question that the generator cannot read: it would end the run when its turn comes."""
-    if isinstance(record, RagQuestion):
+    if isinstance(record, RagQuestion) and contexts.limited:
         try:
             contexts(record.question, passages)
         except QuestionTooLongError as error:

@@ -153,10 +153,13 @@ class RagLearner:
         return {score: value / len(self._validation) for score, value in summed.items()}
 
     def _nll(self, pairs: Sequence[_Pair], documents: Documents) -> torch.Tensor:
-        contexts = self._model.generator.contexts
-        examples = [
-            RagExample(contexts(pair.question.question, passages), pair.target)
+        asked = [
+            (pair.question.question, passages)
             for pair, passages in zip(pairs, documents.passages, strict=True)
+        ]
+        contexts = self._model.generator.contexts.batch(asked)
+        examples = [
+            RagExample(of_question, pair.target) for of_question, pair in zip(contexts, pairs, strict=True)
         ]
         generator = self._model.generator
         with forward_precision(self._settings.precision, generator.device):
@@ -199,22 +202,25 @@ class RagLearner:
 
     def _targets_of(self, questions: Sequence[RagQuestion]) -> list[_Pair]:
         """A pair for each answer, as the paper trains (appendix D); of labels the first."""
+        if self._label_targets is None:
+            answers = [(question, answer) for question in questions for answer in question.answers]
+            targets = self._answer_targets([answer for _, answer in answers])
+            return [_Pair(question, target) for (question, _), target in zip(answers, targets, strict=True)]
         pairs = []
         for question in questions:
-            if self._label_targets is None:
-                pairs += [_Pair(question, self._answer_target(answer)) for answer in question.answers]
-            elif question.answers[0] in self._label_targets:
-                pairs.append(_Pair(question, self._label_targets[question.answers[0]]))
-            else:
+            if question.answers[0] not in self._label_targets:
                 raise UsageError(
                     f"question {question.question_id}: its label {question.answers[0]!r} is not in --label_set; "
                     f"expected one of {', '.join(self._label_targets)}"
                 )
+            pairs.append(_Pair(question, self._label_targets[question.answers[0]]))
         return pairs
 
-    def _answer_target(self, answer: str) -> tuple[int, ...]:
-        tokens = self._model.generator.tokenizer(answer, add_special_tokens=False)["input_ids"]
-        return (*tokens[: self._settings.max_target_tokens - 1], self._model.generator.end_token)
+    def _answer_targets(self, answers: Sequence[str]) -> list[tuple[int, ...]]:
+        """Their tokens with the end token, cut where there are too many."""
+        generator, kept = self._model.generator, self._settings.max_target_tokens - 1
+        rows = generator.tokenizer(list(answers), add_special_tokens=False)["input_ids"] if answers else []
+        return [(*row[:kept], generator.end_token) for row in rows]
 
     def _summed(self, figures: Mapping[str, float]) -> dict[str, float]:
         """Each figure summed over the processes."""

@@ -1,5 +1,6 @@
 """`evaluate` with slices and a baseline, as a command: hand-worked answers, labels and retrievals."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -225,3 +226,15 @@ def test_labels_compare_by_accuracy(tmp_path: Path) -> None:
     assert [metric for metric, part in found if metric.endswith("_minus_baseline")] == [
         "accuracy_minus_baseline"
     ]
+
+
+def test_references_need_no_fields_where_nothing_is_sliced(files: dict[str, Path], tmp_path: Path) -> None:
+    asked = [
+        {"id": question_id, "question": "?", "answers": [{"text": gold, "answer_start": 0}]}
+        for question_id, gold, _, _ in QUESTIONS
+    ]
+    squad = {"data": [{"title": "T", "paragraphs": [{"context": "a b c d e", "qas": asked}]}]}
+    references = tmp_path / "references.json"
+    references.write_text(json.dumps(squad))
+    rag_beam("evaluate", metrics="exact_match", **files | {"references": references})
+    assert scores_in(files["output"]) == {("exact_match", None): (0.6, 5)}

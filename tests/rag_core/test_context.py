@@ -115,3 +115,15 @@ def test_a_question_longer_than_the_encoder_is_refused() -> None:
         contexts("what " * 30, [])
     (ids,) = contexts(QUESTION, [PassageText("Gold", "is a chemical element " * 20)])
     assert len(ids) == 24
+
+
+def test_several_questions_get_the_contexts_that_each_gets_alone() -> None:
+    contexts = ContextTokenizer(BART, ContextFormat(), 40)
+    long = PassageText("Gold", "is a chemical element " * 50)
+    asked = [
+        (QUESTION, [long, PassageText("Paris", "A city .")]),
+        ("Where ?", []),
+        ("What is gold ?", [long]),
+    ]
+    assert contexts.batch(asked) == [contexts(question, passages) for question, passages in asked]
+    assert contexts.batch([]) == []
