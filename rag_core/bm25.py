@@ -8,17 +8,15 @@ the logits of p(z|x). The scoring is Lucene's, by bm25s: over the question's wor
 with N passages, n_w of them holding w, and f the occurrences of w in the passage.
 """
 
+import functools
 import logging
+import os
 from collections.abc import Sequence
+from types import ModuleType
 
-import bm25s
 import numpy as np
 
 from rag_core.mips.search_result import IdsOf, SearchResult, rank
-
-logging.getLogger("bm25s").setLevel(
-    logging.WARNING
-)  # it tells each step at the level DEBUG, which it sets itself
 
 _WORD = r"(?u)\b\w+\b"
 
@@ -38,7 +36,7 @@ class Bm25:
         """
         self._rows = rows
         self._ids_of = ids_of
-        self._bm25 = bm25s.BM25(method="lucene", k1=k1, b=b)
+        self._bm25 = _library().BM25(method="lucene", k1=k1, b=b)
         self._bm25.index(_words(passages), show_progress=False)
 
     def search(self, questions: Sequence[str], n_docs: int) -> SearchResult:
@@ -67,6 +65,17 @@ class Bm25:
 
 
 def _words(texts: Sequence[str]) -> list[list[str]]:
-    return bm25s.tokenize(
+    return _library().tokenize(
         list(texts), token_pattern=_WORD, stopwords=None, return_ids=False, show_progress=False
     )
+
+
+@functools.cache
+def _library() -> ModuleType:
+    """bm25s, loaded when it is needed: where JAX is installed too, it starts JAX, which would take most of a GPU."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    import bm25s
+
+    # it sets its level to DEBUG, at which it tells each step
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
+    return bm25s
