@@ -1,8 +1,11 @@
 """A small world for the stages: a corpus, questions, claims and tiny random models, made once."""
 
+import fcntl
 import gc
 import json
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,19 +68,45 @@ def _collect_little() -> Iterator[None]:
     gc.unfreeze()
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that `make` fills, once for all processes that share the tests; the others wait for it."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # each process has its own below it
+    folder, made = root / name, root / f"{name}.made"
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Inputs made here; passages, embeddings, index and retrievals made by the stages themselves."""
-    folder = tmp_path_factory.mktemp("world")
-    world = World(
+    return world_in(made_once(tmp_path_factory, "world", lambda folder: make_world(world_in(folder))))
+
+
+def world_in(folder: Path) -> World:
+    """Where everything is."""
+    return World(
         folder=folder,
         corpus=folder / "corpus.jsonl",
         questions=folder / "questions.jsonl",
         claims=folder / "claims.jsonl",
-        passage_encoder=write_dpr_passage_encoder(folder / "passage_encoder"),
-        question_encoder=write_dpr_question_encoder(folder / "question_encoder"),
+        passage_encoder=folder / "passage_encoder",
+        question_encoder=folder / "question_encoder",
         generator=folder / "generator",
     )
+
+
+def make_world(world: World) -> None:
+    """Writes corpus, questions, claims and models, and runs the stages up to the retrievals."""
+    write_dpr_passage_encoder(world.passage_encoder)
+    write_dpr_question_encoder(world.question_encoder)
     save_rag_checkpoint(world.generator)
     write_lines(
         world.corpus,
@@ -130,13 +159,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
             num_threads=1,
             output=world.made(name),
         )
-    return world
 
 
 @pytest.fixture(scope="session")
 def whole_run(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the output of each stage, of a corpus and questions among which some are bad."""
-    folder = tmp_path_factory.mktemp("whole_run")
+    return made_once(tmp_path_factory, "whole_run", lambda folder: make_whole_run(world, folder)) / "out"
+
+
+def make_whole_run(world: World, folder: Path) -> None:
+    """Runs every stage, each into a folder of its own below `out`."""
     out = folder / "out"
     (folder / "corpus.jsonl").write_text(
         world.corpus.read_text()
@@ -171,7 +203,6 @@ def whole_run(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
         exports="kilt",
         output=out / "scores",
     )
-    return out
 
 
 def write_lines(path: Path, rows: list[dict]) -> None:
