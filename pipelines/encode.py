@@ -1,6 +1,5 @@
 """`rag-beam encode`: passages to vectors, with the passage encoder."""
 
-import dataclasses
 import math
 from typing import Literal
 
@@ -77,7 +76,7 @@ def encode_with(loader: PassageEncoderLoader, settings: EncodeSettings) -> list[
         schema=embeddings_schema(encoder.dimension, settings.vector_dtype),
         part_names=tuple(names) if len(set(names)) == len(names) else (),
         details={"encoder": described | {"model": settings.encoder}}
-        | ({"reused": dataclasses.asdict(earlier.as_input())} if earlier else {}),
+        | ({"reused": earlier.as_input().to_json()} if earlier else {}),
     )
     return [Task(target, MakeDataset(target, _work(settings, passages, loader, earlier)))]
 

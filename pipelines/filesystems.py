@@ -12,7 +12,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from rag_core.errors import UsageError
-from rag_core.storage import LocalStorage, Storage, file_name, is_local
+from rag_core.storage import LocalStorage, Storage, file_name, is_local, is_no_room, write_failure
 
 _COPY_BYTES = 8 << 20
 
@@ -55,8 +55,14 @@ class BeamStorage:
                 yield file
             return
         with tempfile.TemporaryFile() as whole:
-            yield whole
-            whole.seek(0)
+            try:
+                yield whole
+                whole.seek(0)
+            except OSError as error:
+                if is_no_room(error):
+                    where = f"{tempfile.gettempdir()} (where {path} is made)"
+                    raise write_failure(where, error) from error
+                raise
             remote = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
             try:
                 with remote:
@@ -80,6 +86,12 @@ class BeamStorage:
         if not match.metadata_list:
             raise FileNotFoundError(path)
         return match.metadata_list[0].size_in_bytes
+
+    def stamp(self, path: str) -> str:
+        if _on_disk(path):
+            return self._local.stamp(path)
+        # equal sizes are not enough: a store tells other content by its checksum or time
+        return f"{self.size(path)}:{FileSystems.checksum(path)}:{FileSystems.last_updated(path)}"
 
     def glob(self, pattern: str) -> list[str]:
         if _on_disk(pattern):
@@ -106,9 +118,7 @@ class BeamStorage:
         if _on_disk(path):
             return path
         size = self.size(path)
-        # equal sizes are not enough: a store tells other content by its checksum or time
-        version = f"{path}:{size}:{FileSystems.checksum(path)}:{FileSystems.last_updated(path)}"
-        key = hashlib.sha256(version.encode()).hexdigest()[:24]
+        key = hashlib.sha256(f"{path}:{self.stamp(path)}".encode()).hexdigest()[:24]
         local = os.path.join(tempfile.gettempdir(), f"rag-beam-{os.getuid()}", key, file_name(path))
         if not (os.path.exists(local) and os.path.getsize(local) == size):
             with self.open(path) as remote, self._local.create(local) as copy:

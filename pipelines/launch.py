@@ -2,8 +2,8 @@
 
 import argparse
 import contextlib
+import errno
 import gc
-import json
 import logging
 import os
 import signal
@@ -16,28 +16,37 @@ from typing import Any, Generic
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
-from apache_beam.runners.runner import PipelineResult
+from apache_beam.runners.runner import PipelineResult, create_runner
 
 from pipelines.dataset.ledger import TooManyRejects, flood_message
 from pipelines.dataset.lock import locked
 from pipelines.dataset.manifest import Manifest, read_manifest
 from pipelines.dataset.parts import flood_counts
 from pipelines.dataset.target import Target, claim
+from pipelines.dataset.withdrawal import withdrawn_on_mistake
 from pipelines.estimates.forecasts import Estimate, Forecasts
 from pipelines.filesystems import STORAGE
 from pipelines.local_workers import WorkerDied, run_with_workers
 from pipelines.options import CommandParser, ModelSettings, S, StageSettings, add_arguments, parse
 from pipelines.progress import Progress
-from pipelines.transforms.units import FAILURE
-from rag_core.errors import RagBeamError
-from rag_core.storage import join
+from pipelines.transforms.failures import WorkFailed, forget_failure, raise_failure
+from rag_core.errors import RagBeamError, UsageError
 
 _ENDINGS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+# what a system says of a path that a user gave wrongly; a full disk, for one, is another matter
+_REFUSED = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+    }
+)
 _IN_PROCESS = ("DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
-
-
-class WorkFailed(RagBeamError):
-    """A unit failed; the message names it. What was committed before is kept."""
 
 
 class Interrupted(BaseException):
@@ -130,7 +139,7 @@ class Stage(Command[S]):
         options.view_as(DirectOptions).direct_num_workers = workers
         tasks = self.prepare(settings, workers)
         output = tasks[-1].target
-        with locked(output.folder):
+        with locked(output.folder), withdrawn_on_mistake(STORAGE, output.folder):
             manifest = claim(STORAGE, output, overwrite=settings.overwrite)
             if manifest is not None:
                 self.tell(settings, f"nothing to do, {output.folder} is complete", manifest)
@@ -166,21 +175,48 @@ def exit_status() -> Iterator[ExitStatus]:
     except BaseException as error:
         if received:  # whatever the error is now: Beam wraps what passes through a DoFn in a RuntimeError
             _stop_at_once(received[0])
-        if not isinstance(error, RagBeamError):
+        failure = _told(error)
+        if failure is None:
             raise
-        print(f"rag-beam: {error}", file=sys.stderr, flush=True)
+        print(f"rag-beam: {failure}", file=sys.stderr, flush=True)
         if isinstance(error, WorkerDied):
             _exit_at_once(error.exit_status)
-        status.code = error.exit_status
+        status.code = failure.exit_status
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
+def _told(error: BaseException) -> RagBeamError | None:
+    """The error as one that is told in a sentence; None where it is not understood."""
+    if isinstance(error, RagBeamError):
+        return error
+    if isinstance(error, BrokenPipeError):
+        # what is still in the buffer would fail again when the process ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return RagBeamError(
+            "nobody reads the standard output any more; what was made is kept, and the command can be given again"
+        )
+    if isinstance(error, OSError) and error.errno in _REFUSED and error.filename is not None:
+        return UsageError(
+            f"{os.fsdecode(error.filename)}: {error.strerror}; give a path that can be read or written"
+        )
+    return None
+
+
 def pipeline_options(beam_args: Sequence[str]) -> PipelineOptions:
-    """Beam's options, with the in-process runner where a local one is asked for or none is named."""
+    """Beam's options, with the in-process runner where a local one is asked for or none is named.
+
+    Raises:
+      UsageError: no such runner.
+    """
     options = PipelineOptions(list(beam_args))
     runner = options.view_as(StandardOptions).runner
+    if runner is not None:
+        try:
+            create_runner(runner)
+        except (ValueError, ImportError, AttributeError) as error:
+            raise UsageError(f"--runner {runner}: {' '.join(str(error).split())}") from error
     if runner == "DirectRunner":
         print("rag-beam: DirectRunner is run as Beam's in-process runner (FnApiRunner)", file=sys.stderr)
     return options
@@ -190,6 +226,10 @@ def worker_count(settings: StageSettings, beam_args: Sequence[str]) -> int:
     """Local worker processes: as many as are asked for (0: one a core), else what the devices suggest."""
     if any(argument.split("=", 1)[0] == "--direct_num_workers" for argument in beam_args):
         asked = PipelineOptions(list(beam_args)).view_as(DirectOptions).direct_num_workers
+        if asked < 0:
+            raise UsageError(
+                f"--direct_num_workers {asked}: expected a number of processes, or 0 for one a core"
+            )
         return asked or os.cpu_count() or 1
     if not isinstance(settings, ModelSettings):
         return 1
@@ -209,12 +249,12 @@ def _execute(tasks: list[Task], options: PipelineOptions, settings: Any) -> Mani
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # what fails is told once, by us
     output = tasks[-1].target
     for task in tasks:
-        STORAGE.remove(join(task.target.work_folder, FAILURE))
+        forget_failure(task.target)
     try:
         with Progress([task.target for task in tasks], settings.progress):
             _run_pipeline(tasks, options)
     except Exception as error:
-        _raise_failure([task.target for task in tasks], error)
+        raise_failure([task.target for task in tasks], error)
         raise
     finally:
         gc.collect()  # the runner leaves cycles that hold what lay between its steps, and loaded models
@@ -247,18 +287,6 @@ def _run_pipeline(tasks: list[Task], options: PipelineOptions) -> None:
         run(FnApiRunner())
     else:  # a process each: threads would share one lock
         run_with_workers(run, [task.target for task in tasks])
-
-
-def _raise_failure(targets: list[Target], error: Exception) -> None:
-    """Raises what a worker left word of, with its own sentence and exit status."""
-    for target in targets:
-        with contextlib.suppress(FileNotFoundError):
-            with STORAGE.open(join(target.work_folder, FAILURE)) as file:
-                failure = json.loads(file.read())
-            print(failure["traceback"], end="", file=sys.stderr)
-            failed = WorkFailed(failure["message"])
-            failed.exit_status = failure["exit_status"]
-            raise failed from error
 
 
 def _stop_at_once(signum: int) -> None:

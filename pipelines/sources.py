@@ -1,11 +1,13 @@
 """Raw input files: what an input option names, and hashes of content and of the names ids are made from."""
 
+import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from pipelines.dataset.manifest import Input, check_parts_present, fingerprint, read_manifest
+from pipelines.dataset.manifest import Input, check_parts_present, read_manifest
+from pipelines.dataset.raw_input import raw_input
 from rag_core.errors import UsageError
-from rag_core.storage import Storage, file_sha256, file_stem, join
+from rag_core.storage import Storage, join
 
 _READERS = 4  # hashing releases the interpreter lock
 
@@ -44,14 +46,4 @@ def raw_inputs(storage: Storage, paths: Sequence[str]) -> list[Input]:
         except UnicodeEncodeError as error:
             raise UsageError(f"{path!r}: its name is not UTF-8; rename it") from error
     with ThreadPoolExecutor(_READERS) as pool:
-        return list(pool.map(lambda path: Input(path, _fingerprint(storage, path)), unique))
-
-
-def _fingerprint(storage: Storage, path: str) -> str:
-    if storage.is_folder(path):
-        files = storage.list_files(path)
-        below = join(path, "")
-        return fingerprint([[file.removeprefix(below), file_sha256(storage, file)] for file in files])
-    if not storage.exists(path):
-        return fingerprint(["name", path])
-    return fingerprint([file_stem(path), file_sha256(storage, path)])
+        return list(pool.map(functools.partial(raw_input, storage), unique))

@@ -1,5 +1,7 @@
 """What ends a run with one sentence instead of a traceback, and with which exit status."""
 
+_LONGEST_REASON = 500
+
 
 class RagBeamError(Exception):
     """A failure that we understand; its message says where, what was expected, what to do.
@@ -15,3 +17,13 @@ class UsageError(RagBeamError):
     """Wrong options, inputs, checksums or a lock held by another run: exit status 2."""
 
     exit_status = 2
+
+
+def reason_of(error: BaseException) -> str:
+    """What an exception of another library says, fit to stand in a sentence: on one line, of bounded length."""
+    reason = " ".join(str(error).split())
+    return reason if len(reason) <= _LONGEST_REASON else reason[: _LONGEST_REASON - 1] + "…"
+
+
+class WriteFailed(RagBeamError):
+    """The system would not write a file: no room, no permission, a broken disk."""

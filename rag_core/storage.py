@@ -5,13 +5,17 @@ disk (`LocalStorage`) and whatever Beam's FileSystems reaches (`pipelines.filesy
 """
 
 import contextlib
+import errno
 import glob
 import hashlib
+import io
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
+
+from rag_core.errors import WriteFailed
 
 TEMPORARY_MARK = ".tmp-"
 
@@ -30,6 +34,9 @@ class Storage(Protocol):
         """A file that appears under `path`, whole, when the block ends without an exception.
 
         Folders are made as needed; what was at `path` is replaced. On an exception nothing appears.
+
+        Raises:
+          WriteFailed: the system would not write it, whatever the block made of that.
         """
         ...
 
@@ -43,6 +50,10 @@ class Storage(Protocol):
 
     def size(self, path: str) -> int:
         """Bytes. Raises FileNotFoundError."""
+        ...
+
+    def stamp(self, path: str) -> str:
+        """Becomes another when the file's content is changed, and may do so without. Raises FileNotFoundError."""
         ...
 
     def glob(self, pattern: str) -> list[str]:
@@ -92,6 +103,49 @@ def is_local(path: str) -> bool:
     return "://" not in path
 
 
+def write_failure(path: str, error: OSError) -> WriteFailed:
+    """One sentence of why `path` could not be written, and what to do."""
+    remedy = _REMEDIES.get(error.errno or 0, "see to it that it can be written")
+    return WriteFailed(
+        f"{path}: cannot be written ({error.strerror or error}); {remedy} and run the same command again: what is "
+        "whole is kept"
+    )
+
+
+_NO_ROOM = "make room there"
+_REMEDIES = {
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EFBIG: "allow larger files (ulimit -f), or write to a file system that takes them,",
+}
+
+
+def is_no_room(error: OSError) -> bool:
+    """Whether it can only be of a write: the disk or a quota is full, or the file too large."""
+    return error.errno in _REMEDIES
+
+
+@contextlib.contextmanager
+def _failing_to_write(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise write_failure(path, error) from error
+
+
+class _NotingFile(io.FileIO):
+    """Keeps the error of a write that failed: libraries that write through it raise errors of their own."""
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+
 class LocalStorage:
     """The disk of this machine."""
 
@@ -101,18 +155,26 @@ class LocalStorage:
     @contextlib.contextmanager
     def create(self, path: str) -> Iterator[BinaryIO]:
         folder, name = os.path.split(path)
-        os.makedirs(folder or ".", exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{name}{TEMPORARY_MARK}", dir=folder or ".")
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            os.makedirs(folder or ".", exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(prefix=f".{name}{TEMPORARY_MARK}", dir=folder or ".")
+        except OSError as error:
+            raise write_failure(path, error) from error
+        raw = _NotingFile(descriptor, "wb")
+        try:
+            with io.BufferedWriter(raw) as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_UMASK)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
+                with _failing_to_write(path):
+                    file.flush()
+                    os.fsync(descriptor)
+            with _failing_to_write(path):
+                os.chmod(temporary, 0o666 & ~_UMASK)
+                os.replace(temporary, path)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
                 os.unlink(temporary)
+            if raw.failure is not None and isinstance(error, Exception):
+                raise write_failure(path, raw.failure) from error
             raise
 
     def exists(self, path: str) -> bool:
@@ -123,6 +185,10 @@ class LocalStorage:
 
     def size(self, path: str) -> int:
         return os.stat(path).st_size
+
+    def stamp(self, path: str) -> str:
+        status = os.stat(path)
+        return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
     def glob(self, pattern: str) -> list[str]:
         if os.path.isfile(pattern):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from pipelines.dataset.target import LOCK
 from rag_core.errors import UsageError
-from rag_core.storage import is_local
+from rag_core.storage import is_local, is_no_room, write_failure
 
 
 class LockedFolder(UsageError):
@@ -28,6 +28,7 @@ def locked(folder: str) -> Iterator[None]:
     Raises:
       LockedFolder: another process holds it.
       UsageError: the folder cannot be made or written.
+      WriteFailed: the disk is full.
     """
     if not is_local(folder):
         yield
@@ -40,6 +41,8 @@ def locked(folder: str) -> Iterator[None]:
             os.makedirs(folder, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
+            if is_no_room(error):
+                raise write_failure(path, error) from error
             raise UsageError(f"--output {folder}: cannot be written ({error.strerror})") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -60,8 +63,9 @@ def locked(folder: str) -> Iterator[None]:
             "since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "command": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])[:200],
         }
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         yield
     finally:
         with contextlib.suppress(FileNotFoundError):

@@ -26,7 +26,8 @@ class DamagedManifest(UsageError):
 
 def fingerprint(content: Any) -> str:
     """SHA-256 (hex) of a JSON value, equal for equal content whatever the order of keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def result_fingerprint(table: str, settings: dict[str, Any], inputs: list["Input"]) -> str:
@@ -43,10 +44,19 @@ def result_fingerprint(table: str, settings: dict[str, Any], inputs: list["Input
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """Something that a data set was made from: a source file, another data set or a model."""
+    """Something that a data set was made from: a source file, another data set or a model.
+
+    Attributes:
+      stamp: how a raw file stood before it was hashed, to notice a change of it later in the run; no part of
+        the manifest. Empty for what is proved otherwise when it is read.
+    """
 
     path: str
     fingerprint: str
+    stamp: str = dataclasses.field(default="", compare=False)
+
+    def to_json(self) -> dict[str, str]:
+        return {"path": self.path, "fingerprint": self.fingerprint}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +91,7 @@ class Manifest:
             "schema_version": self.schema_version,
             "parts": [dataclasses.asdict(part) for part in self.parts],
             "fingerprint": self.fingerprint,
-            "inputs": [dataclasses.asdict(item) for item in self.inputs],
+            "inputs": [item.to_json() for item in self.inputs],
             "settings": self.settings,
             "counts": self.counts.to_json(),
             "created_by": self.created_by,
@@ -122,11 +132,11 @@ def read_content(storage: Storage, folder: str) -> dict[str, Any] | None:
     try:
         with storage.open(path) as file:
             content = json.loads(file.read())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedManifest(
-            f"{path}: is not JSON ({error}); is this folder a data set of rag-beam?"
+            f"{path}: is not JSON ({error}); if this folder is a data set of rag-beam, remove it and make it again"
         ) from error
     if not isinstance(content, dict) or "checksum" not in content or "table" not in content:
         raise UsageError(

@@ -13,6 +13,7 @@ from pipelines.dataset.manifest import (
     Manifest,
     StaleManifest,
     check_parts_present,
+    fingerprint,
     read_manifest,
     result_fingerprint,
 )
@@ -83,7 +84,7 @@ class Target:
             "stage": self.stage,
             "fingerprint": self.fingerprint,
             "settings": self.settings,
-            "inputs": [dataclasses.asdict(item) for item in self.inputs],
+            "inputs": [item.to_json() for item in self.inputs],
         }
 
 
@@ -110,7 +111,9 @@ def claim(storage: Storage, target: Target, *, overwrite: bool) -> Manifest | No
                 storage.remove(path)
         return None
     with storage.create(join(target.work_folder, _PLAN)) as file:
-        file.write(json.dumps(target.plan(), indent=1, ensure_ascii=False).encode())
+        plan = target.plan()
+        plan |= {"checksum": fingerprint(plan)}
+        file.write(json.dumps(plan, indent=1, ensure_ascii=False).encode())
     return None
 
 
@@ -177,8 +180,32 @@ def _existing_plan(storage: Storage, folder: str, overwrite: bool) -> dict[str, 
         return manifest.to_json()
     if not is_unfinished(storage, folder):
         return None
-    with storage.open(join(folder, WORK, _PLAN)) as file:
-        return json.loads(file.read())
+    return {} if overwrite else _read_plan(storage, join(folder, WORK, _PLAN))
+
+
+def _read_plan(storage: Storage, path: str) -> dict[str, Any]:
+    """The plan of an unfinished run.
+
+    Raises:
+      UsageError: it was changed or damaged since it was written.
+    """
+    with storage.open(path) as file:
+        content = file.read()
+    try:
+        plan = json.loads(content)
+        stated = plan.pop("checksum", None)  # earlier versions wrote none
+        whole = {"table", "fingerprint", "settings", "inputs"} <= plan.keys() and stated in (
+            None,
+            fingerprint(plan),
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        whole = False
+    if not whole:
+        raise UsageError(
+            f"{path}: was changed or damaged since an unfinished run wrote it, so that nothing can go on from it; "
+            "start afresh with --overwrite"
+        )
+    return plan
 
 
 def _difference(existing: dict[str, Any], wanted: dict[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """A unit: what is computed, committed and resumed.
 
 Three files under OUT/.work/units, committed in this order: the rejects, the keys, and last the
-rows, whose footer holds the unit's fingerprint and counts. So a unit whose rows file is there is
-whole, and a rerun skips it.
+rows, whose footer holds the unit's fingerprint, its counts and the other files' checksums. So a unit
+whose rows file is there is whole, and a rerun skips it.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +20,8 @@ from pipelines.dataset.manifest import fingerprint
 from pipelines.dataset.target import Target
 from rag_core.errors import UsageError
 from rag_core.records import EXCERPT_CHARACTERS, LeaveOutReason, LeftOut, Reject
-from rag_core.storage import Storage, join
-from rag_core.tables import TableWriter, create_table, inspect_table
+from rag_core.storage import Storage, file_sha256, join
+from rag_core.tables import HashingFile, TableCreation, TableWriter, create_table, inspect_table
 from schemas import TABLES
 
 # One entry for each record whose id must be unique: the id's hash, the rows that came of the
@@ -34,6 +34,10 @@ KEY_DTYPE = np.dtype(
 # range of hashes is one slice a run and no unit's keys need memory beyond a run.
 KEYS_PER_RUN = 1 << 18
 _REJECTS_BUFFERED = 1_000
+
+# what the unit's other files end in
+_REJECTS = "rejects.parquet"
+_KEYS = "keys"
 
 R = TypeVar("R")
 
@@ -103,9 +107,9 @@ class UnitWriter:
         self._table = table
         self._side_files = side_files
         self._rejects: list[Reject] = []
-        self._rejects_table: TableWriter | None = None
+        self._rejects_table: TableCreation | None = None
         self._keys: list[tuple[int, int, int, int, int, int]] = []
-        self._keys_file: BinaryIO | None = None
+        self._keys_file: HashingFile | None = None
         self._keyed_rows = 0
 
     def read(self, records: int = 1) -> None:
@@ -163,20 +167,30 @@ class UnitWriter:
         if self._target.unique:
             self._flush_keys()
 
+    def side_files(self) -> dict[str, str]:
+        """SHA-256 (hex) of each of the unit's other files, by suffix; known when they are committed."""
+        files = {}
+        if self._rejects_table is not None and self._rejects_table.written is not None:
+            files[_REJECTS] = self._rejects_table.written.sha256
+        if self._keys_file is not None:
+            files[_KEYS] = self._keys_file.sha256
+        return files
+
     def _flush_rejects(self) -> None:
         if not self._rejects:
             return
         if self._rejects_table is None:
-            path = unit_path(self._target, self.unit, "rejects.parquet")
-            creation = self._side_files.enter_context(create_table(self._storage, path, TABLES["rejects"]))
-            self._rejects_table = creation.writer
-        self._rejects_table.write(rejects_batch(self._target.stage, self._rejects))
+            path = unit_path(self._target, self.unit, _REJECTS)
+            self._rejects_table = self._side_files.enter_context(
+                create_table(self._storage, path, TABLES["rejects"])
+            )
+        self._rejects_table.writer.write(rejects_batch(self._target.stage, self._rejects))
         self._rejects.clear()
 
     def _flush_keys(self) -> None:
         if self._keys_file is None:
-            path = unit_path(self._target, self.unit, "keys")
-            self._keys_file = self._side_files.enter_context(self._storage.create(path))
+            path = unit_path(self._target, self.unit, _KEYS)
+            self._keys_file = HashingFile(self._side_files.enter_context(self._storage.create(path)))
         keys = np.array(self._keys, dtype=KEY_DTYPE)
         keys.sort(order=["high", "low", "row"])
         self._keys_file.write(keys.tobytes())
@@ -197,6 +211,7 @@ def create_unit(storage: Storage, target: Target, unit: Unit) -> Iterator[UnitWr
             "unit_fingerprint": unit_fingerprint(target, unit),
             "origins": unit.origins,
             "counts": writer.counts.to_json(),
+            "side_files": writer.side_files(),
         }
 
 
@@ -214,6 +229,10 @@ def committed_report(storage: Storage, target: Target, unit: Unit) -> UnitReport
         return None  # damaged after it was committed: computed again
     if not table.footer or table.footer.get("unit_fingerprint") != unit_fingerprint(target, unit):
         return None
+    for suffix, sha256 in table.footer.get("side_files", {}).items():
+        side_file = unit_path(target, unit, suffix)
+        if not storage.exists(side_file) or file_sha256(storage, side_file) != sha256:
+            return None
     return UnitReport(unit.source, unit.number, table.rows, Counts.from_json(table.footer["counts"]))
 
 

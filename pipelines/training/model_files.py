@@ -1,13 +1,36 @@
 """A model's files from a local folder to an output, with size and checksum of each."""
 
+import errno
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pipelines.dataset.manifest import MANIFEST, Manifest
-from rag_core.errors import UsageError
+from rag_core.errors import UsageError, WriteFailed
 from rag_core.model_files import file_sha256
 from rag_core.storage import Storage, join
+
+_NO_ROOM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+
+
+def save_locally(save: Callable[[Path], None], folder: Path) -> None:
+    """Writes a model's files below an empty local folder, from which they are committed.
+
+    Raises:
+      WriteFailed: there is no room for them. Libraries raise errors of their own for that: the system's words
+        in it tell.
+    """
+    try:
+        save(folder)
+    except Exception as error:
+        if any(words in str(error) for words in _NO_ROOM):
+            raise WriteFailed(
+                f"{folder}: the model cannot be written there on its way to the output ({error}); make room, or name "
+                "another folder in TMPDIR, and run the same command again: it goes on from the last checkpoint"
+            ) from error
+        raise
 
 
 def commit_model(storage: Storage, local: Path, folder: str) -> list[dict[str, Any]]:

@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 from pipelines.dataset.ledger import Counts, TooManyRejects, flood_message, is_flood
 from pipelines.dataset.lock import locked
 from pipelines.dataset.manifest import Manifest, write_manifest
+from pipelines.dataset.raw_input import check_unchanged
 from pipelines.dataset.target import Target, claim
 from pipelines.dataset.unit import rejects_batch
+from pipelines.dataset.withdrawal import withdrawn_on_mistake
 from pipelines.filesystems import STORAGE
 from pipelines.launch import Command
 from pipelines.training.history import check_plotting, write_history, write_plot
-from pipelines.training.model_files import check_model_files, commit_model
+from pipelines.training.model_files import check_model_files, commit_model, save_locally
 from pipelines.training.progress import TrainingProgress, no_warning
 from pipelines.training.settings import TrainSettings
 from pipelines.transforms.models import limit_threads, threads_per_worker
@@ -95,6 +97,7 @@ class TrainStage(Command[T]):
                 for note in plan.notes:
                     print(f"{self.name}: {note}", flush=True)
                 held.enter_context(locked(target.folder))
+                held.enter_context(withdrawn_on_mistake(STORAGE, target.folder))
                 made = claim(STORAGE, target, overwrite=settings.overwrite)
                 if made is not None:
                     check_model_files(STORAGE, target.folder, made)
@@ -104,6 +107,7 @@ class TrainStage(Command[T]):
                     self.tell(settings, f"nothing to do, {target.folder} is complete", made)
                 return made
             training = plan.begin(replicas)
+            check_unchanged(STORAGE, target.inputs)
             if replicas.is_first:
                 _keep_rejects(target, training)
             replicas.wait()
@@ -125,7 +129,7 @@ def _train(training: Training, target: Target, settings: TrainSettings) -> None:
     checkpoint = join(target.work_folder, _CHECKPOINT)
     first = run.replicas.is_first
     if run.replicas.from_first(STORAGE.exists(checkpoint)):
-        run.resume(STORAGE, checkpoint)
+        run.resume(STORAGE, checkpoint, target.fingerprint)
         if first:
             print(f"{target.stage}: goes on after step {run.steps_done:,}", flush=True)
     mode = settings.progress if first else "none"
@@ -133,7 +137,7 @@ def _train(training: Training, target: Target, settings: TrainSettings) -> None:
         while not run.done:
             progress.stepped(run.step())
             if first and (run.steps_done % settings.checkpoint_every == 0 or run.done):
-                run.save_checkpoint(STORAGE, checkpoint)
+                run.save_checkpoint(STORAGE, checkpoint, target.fingerprint)
     run.restore_best()
 
 
@@ -151,7 +155,7 @@ def _commit(training: Training, target: Target) -> Manifest:
     """Model, history, plot, and the manifest last."""
     run = training.run
     with tempfile.TemporaryDirectory() as folder:
-        training.save_model(Path(folder))
+        save_locally(training.save_model, Path(folder))
         files = commit_model(STORAGE, Path(folder), target.folder)
     history = write_history(STORAGE, target.folder, run.history, target.fingerprint)
     write_plot(STORAGE, target.folder, run.history, run.monitor, run.best_step, target.stage)

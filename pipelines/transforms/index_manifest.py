@@ -11,8 +11,8 @@ from pipelines.dataset.manifest import MANIFEST, Manifest, check_parts_present, 
 from pipelines.dataset.parts import finish
 from pipelines.dataset.target import LOCK, WORK, Target, is_unfinished
 from pipelines.filesystems import STORAGE
+from pipelines.transforms.failures import explained
 from pipelines.transforms.index_build import IndexBuild
-from pipelines.transforms.units import explained
 from rag_core.errors import UsageError
 from rag_core.mips.checksums import require_size
 from rag_core.storage import file_name, join

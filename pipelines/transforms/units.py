@@ -9,9 +9,7 @@ repeated after a failure, since a file is committed whole and what is committed 
 """
 
 import contextlib
-import json
 import threading
-import traceback
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -35,15 +33,13 @@ from pipelines.dataset.parts import (
     plan_parts,
     plan_rejects,
 )
+from pipelines.dataset.raw_input import check_unchanged
 from pipelines.dataset.target import Target
 from pipelines.dataset.unit import Unit, UnitReport, UnitWriter, committed_report, create_unit
 from pipelines.filesystems import STORAGE
 from pipelines.heartbeat import Heartbeat
-from rag_core.errors import RagBeamError
-from rag_core.storage import join
+from pipelines.transforms.failures import explained
 from rag_core.tables import WrittenFile
-
-FAILURE = "failure.json"
 
 
 class Work(ABC):
@@ -156,6 +152,7 @@ class ComputeUnitFn(beam.DoFn):
         self._pool: ThreadPoolExecutor | None = None
 
     def setup(self) -> None:
+        self._raw_inputs = {item.path: item for item in self._target.inputs if item.stamp}
         if self._work.units_at_once > 1:
             self._pool = ThreadPoolExecutor(self._work.units_at_once)
 
@@ -190,8 +187,12 @@ class ComputeUnitFn(beam.DoFn):
         # not in setup(): a rerun that has no unit left to do loads nothing
         loaded = self._loaded = self._shared.acquire(lambda: _Loaded(self._work))
         guard = loaded.threads if loaded.content is not None else contextlib.nullcontext()
+        read = [self._raw_inputs[path] for path in unit.origins if path in self._raw_inputs]
         with guard, create_unit(STORAGE, self._target, unit) as writer, Heartbeat(self._target, unit, writer):
-            self._work.compute(unit, loaded.content, writer)
+            try:
+                self._work.compute(unit, loaded.content, writer)
+            finally:  # what a changed file made fail is told by the change
+                check_unchanged(STORAGE, read)
         return UnitReport(unit.source, unit.number, writer.counts.rows_written, writer.counts)
 
 
@@ -280,24 +281,3 @@ class WriteManifestFn(beam.DoFn):
         with explained(self._target, "writing the manifest"):
             if finish(STORAGE, self._target, counts, parts):
                 yield self._target.folder
-
-
-@contextlib.contextmanager
-def explained(target: Target, doing: str) -> Iterator[None]:
-    """Leaves word of a failure in the work folder, where the launcher finds it on any runner.
-
-    What a runner reports of a worker's exception is a text in its own form; the sentence that the
-    user must read and the exit status would be lost in it.
-    """
-    try:
-        yield
-    except Exception as error:
-        ours = isinstance(error, RagBeamError)
-        failure = {
-            "exit_status": error.exit_status if isinstance(error, RagBeamError) else 1,
-            "message": str(error) if ours else f"{doing}: {type(error).__name__}: {error}",
-            "traceback": "" if ours else traceback.format_exc(),
-        }
-        with contextlib.suppress(OSError), STORAGE.create(join(target.work_folder, FAILURE)) as file:
-            file.write(json.dumps(failure).encode())
-        raise

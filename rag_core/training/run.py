@@ -5,7 +5,6 @@ step, and a checkpoint holds all the rest, so a run that was interrupted and one
 floats on a CPU.
 """
 
-import io
 import math
 import time
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from rag_core.errors import RagBeamError, UsageError
 from rag_core.storage import Storage
+from rag_core.training.checkpoint import read_checkpoint, write_checkpoint
 from rag_core.training.replicas import Replicas
 
 Schedule = Literal["linear", "constant"]
@@ -227,9 +227,14 @@ class TrainingRun:
         if self._best_weights is not None:
             self.learner.module.load_state_dict(self._best_weights)
 
-    def save_checkpoint(self, storage: Storage, path: str) -> None:
-        """Writes all that the rest of the run depends on, whole or not at all."""
+    def save_checkpoint(self, storage: Storage, path: str, belongs_to: str = "") -> None:
+        """Writes all that the rest of the run depends on, whole or not at all.
+
+        Args:
+          belongs_to: what tells this run from others with a model of the same shape.
+        """
         state = {
+            "belongs_to": belongs_to,
             "steps_done": self.steps_done,
             "weights": self.learner.module.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -239,21 +244,19 @@ class TrainingRun:
             "best_weights": self._best_weights,
             "seconds": self._seconds,
         }
-        with storage.create(path) as file:
-            torch.save(state, file)
+        write_checkpoint(storage, path, state)
 
-    def resume(self, storage: Storage, path: str) -> None:
+    def resume(self, storage: Storage, path: str, belongs_to: str = "") -> None:
         """Goes on from a checkpoint of a run with the same learner and settings.
 
         Raises:
           FileNotFoundError: there is none.
-          UsageError: it is damaged, or of another model.
+          UsageError: it is damaged, of another model, or does not belong to `belongs_to`.
         """
-        with storage.open(path) as file:
-            content = io.BytesIO(file.read())
         try:
-            # weights only: a checkpoint holds tensors and numbers, so no code of it is ever run
-            state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
+            state = read_checkpoint(storage, path)
+            if state.get("belongs_to", belongs_to) != belongs_to:
+                raise ValueError("it is of a run with other settings or inputs")
             self.learner.module.load_state_dict(state["weights"])
             self._optimizer.load_state_dict(state["optimizer"])
             self.history = [HistoryRow(**row) for row in state["history"]]
@@ -262,6 +265,8 @@ class TrainingRun:
             self._best_weights = state["best_weights"]
             self._seconds = state["seconds"]
             self.steps_done = state["steps_done"]
+        except FileNotFoundError:
+            raise
         except Exception as error:
             # by what is damaged: RuntimeError, UnpicklingError, KeyError, ValueError …
             raise UsageError(
