@@ -172,6 +172,8 @@ def exit_status() -> Iterator[ExitStatus]:
     previous = {number: signal.signal(number, interrupt) for number in heeded}
     try:
         yield status
+        if sys.stdout is not None:  # closed before we began
+            sys.stdout.flush()
     except BaseException as error:
         if received:  # whatever the error is now: Beam wraps what passes through a DoFn in a RuntimeError
             _stop_at_once(received[0])
