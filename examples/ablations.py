@@ -83,7 +83,7 @@ class Ablations:
             )
 
     def _practice(self, name: str) -> str:
-        return str(self.practice / f"{name}.jsonl")
+        return str(self.practice / name / "*.jsonl")
 
     def _trainings(self) -> Iterator[tuple[str, dict[str, Any]]]:
         asked = {
@@ -111,10 +111,12 @@ class Ablations:
                     f"{variant}_{model_type}",
                     {
                         "stage": "train_rag",
-                        "model": str(self.train / "reader_3" / "model"),
+                        "model": str(self.train / "reader_2" / "model"),
                         "model_type": model_type,
-                        "batch_questions": 16,
+                        "batch_questions": 32,
+                        "chunk_questions": 16,
                         "max_target_tokens": 24,
+                        "max_validation": 300,
                         "max_steps": self.steps,
                         "learning_rate": 3e-4,
                         "warmup_steps": 20,

@@ -27,14 +27,15 @@ from transformers.utils import logging
 from examples.start_weights import draw_encoder, draw_generator
 
 DEFAULT_SEED = 20050
-TEXTS = 60_000  # of the practice text, that the tokenizers learn from
+TEXTS = 500  # of each file of practice text, that the tokenizers learn from
 WIDTH = 128
-LAYERS = 2
 ENCODER_PIECES = 3000  # learned; some are met both at the start of a word and inside
+ENCODER_LAYERS = 2
 ENCODER_HEADS = 4
 ENCODER_POSITIONS = 256
 TITLE_POSITIONS = 8
 GENERATOR_PIECES = 3000
+GENERATOR_LAYERS = 3, 2  # of its encoder, of its decoder
 GENERATOR_HEADS = 6
 GENERATOR_HEAD_SIZE = 32
 GENERATOR_TOKENS = 512
@@ -49,8 +50,8 @@ def read_texts(practice: Path) -> list[str]:
     Raises:
       SystemExit: the folder holds no practice text.
     """
-    paths = [*sorted((practice / "corpus").glob("*.jsonl")), *sorted(practice.glob("*.jsonl"))]
-    paths = [path for path in paths if not path.name.startswith("validation_")]
+    kinds = ("corpus", "questions", "claims")
+    paths = [path for kind in kinds for path in sorted((practice / kind).glob("*.jsonl"))]
     if not paths:
         raise SystemExit(
             f"{practice}: holds no practice text; run python -m examples.practice --output {practice} first"
@@ -124,7 +125,7 @@ def make_models(texts: Sequence[str], output: Path, seed: int = DEFAULT_SEED) ->
     encoder_config = DPRConfig(
         vocab_size=len(wordpieces),
         hidden_size=WIDTH,
-        num_hidden_layers=LAYERS,
+        num_hidden_layers=ENCODER_LAYERS,
         num_attention_heads=ENCODER_HEADS,
         intermediate_size=2 * WIDTH,
         max_position_embeddings=ENCODER_POSITIONS,
@@ -137,7 +138,8 @@ def make_models(texts: Sequence[str], output: Path, seed: int = DEFAULT_SEED) ->
         d_model=WIDTH,
         d_kv=GENERATOR_HEAD_SIZE,
         d_ff=2 * WIDTH,
-        num_layers=LAYERS,
+        num_layers=GENERATOR_LAYERS[0],
+        num_decoder_layers=GENERATOR_LAYERS[1],
         num_heads=GENERATOR_HEADS,
         dropout_rate=0.0,
         pad_token_id=0,

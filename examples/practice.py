@@ -1,6 +1,7 @@
 """Composes practice text about invented entities, on which the sample's models are trained.
 
-The same seed gives the same bytes. Run `python -m examples.practice --output practice --worlds 40`.
+The same seed gives the same bytes. Files are named by the seed, so several runs can fill one folder together.
+Run `python -m examples.practice --output practice --worlds 20 --seed 1`.
 """
 
 import argparse
@@ -67,15 +68,23 @@ class PracticeText:
         for rows in (self.questions, self.claims, self.retriever, *self.lookups.values()):
             rng.shuffle(rows)
 
-    def write(self, output: Path, prefix: str, retriever: str) -> None:
-        """Writes all files; the prefix goes before the name of each but the retriever's."""
-        files = {f"{prefix}corpus/{name}.jsonl": rows for name, rows in self.corpus.items()}
-        files |= {f"{prefix}questions.jsonl": self.questions, f"{prefix}claims.jsonl": self.claims}
+    def write(self, output: Path, prefix: str) -> None:
+        """Writes all files, in a folder for each kind whose name begins with the prefix."""
+        seed = self._seed
+        files = {f"{prefix}corpus/{name}_{seed}.jsonl": rows for name, rows in self.corpus.items()}
+        files |= {
+            f"{prefix}questions/{seed}.jsonl": self.questions,
+            f"{prefix}claims/{seed}.jsonl": self.claims,
+        }
         write_world(files, output)
         lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in self.retriever)
-        (output / retriever).write_text(f"[\n{lines}\n]\n", encoding="utf-8", newline="\n")
+        retriever = _file(output / f"{prefix}retriever" / f"{seed}.json")
+        retriever.write_text(f"[\n{lines}\n]\n", encoding="utf-8", newline="\n")
         for name, rows in self.lookups.items():
-            pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), output / f"{prefix}{name}.parquet")
+            pq.write_table(
+                pa.Table.from_pylist(rows, schema=SCHEMA),
+                _file(output / f"{prefix}{name}" / f"{seed}.parquet"),
+            )
 
     def describe(self) -> str:
         """How many rows there are."""
@@ -94,6 +103,11 @@ def _turns(asked: Sequence[Asked], count: int, rng: random.Random) -> Iterable[t
         for one in rng.sample(asked, min(count, len(asked))):
             yield one, turn
         count, turn = count - len(asked), turn + 1
+
+
+def _file(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -140,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             world = compose_practice_world(f"{split}/{number}", options.entities, taken, tables, options.seed)
             text.add(world, rng)
         text.shuffle(rng)
-        text.write(options.output, prefix, f"retriever_{split}.json")
+        text.write(options.output, prefix)
         print(f"{split}: {text.describe()}")
 
 

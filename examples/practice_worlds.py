@@ -112,10 +112,10 @@ def compose_practice_world(label: str, size: int, taken: set[str], tables: Table
     for name, domain in tables.domains.items():
         fields = {entity.entity_id: entity.fields for entity in truth[name]}
         facts = askable_facts(edition.entities[name], domain, edition.evidence, tables.aliases)
-        questions += (
-            Asked(row, fact, (fields[fact.entity_id][fact.attribute],))
-            for row, fact in zip(ask(facts, edition, domain, tables, seed), facts, strict=True)
-        )
+        for row, fact in zip(ask(facts, edition, domain, tables, seed), facts, strict=True):
+            value = fields[fact.entity_id][fact.attribute]
+            # as the passages write it: another spelling is right too, but it cannot be learned by reading
+            questions.append(Asked(row | {"answers": [value]}, fact, (value,)))
         unknown = [(fact, fields[fact.entity_id][fact.attribute]) for fact in withheld[name]]
         rng = random.Random(f"{seed}/{label}/claims/{name}")
         claims += _claims(edition, name, facts, unknown, tables, rng)

@@ -1,16 +1,29 @@
 #!/usr/bin/env bash
 # Makes examples/models anew: practice text, models to start from, training, and a copy of what was trained.
-# Hours on a CPU. Interrupted, the same command goes on.
+# Minutes on a GPU, a day on a CPU. Interrupted, the same command goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export PATH="$PWD/.venv/bin:$PATH"
 
-python=.venv/bin/python
-"$python" -m examples.practice --output out/practice --worlds 40 --lookups 40000 --validation_lookups 500 \
-    --retriever_rows 40000 --validation_retriever_rows 300
-"$python" -m examples.practice --output out/practice_rag --seed 2 --worlds 6 --validation_worlds 1 \
-    --lookups 100 --validation_lookups 100 --retriever_rows 100 --validation_retriever_rows 100
-"$python" -m examples.make_models --practice out/practice --output out/start
-.venv/bin/rag-beam run examples/train.yaml "$@"
+seq 11 22 | xargs -P "$(nproc)" -L 1 python -m examples.practice --output out/practice --worlds 20 --validation_worlds 1 \
+    --lookups 20000 --validation_lookups 50 --retriever_rows 5000 --validation_retriever_rows 50 --seed
+python -m examples.practice --output out/practice_rag --worlds 10 --validation_worlds 1 --lookups 100 \
+    --validation_lookups 100 --retriever_rows 100 --validation_retriever_rows 100 --seed 2
+python -m examples.make_models --practice out/practice --output out/start
+
+steps() { rag-beam run examples/train.yaml --only "$@"; }
+
+steps retriever passages embeddings index & searching=$!
+steps reader_1
+steps claims_1 claims_2 & judging=$!
+steps reader_2
+wait "$searching"
+wait "$judging"
+steps rag_labels & judging=$!
+steps rag_token & mixing=$!
+steps rag_sequence
+wait "$mixing"
+wait "$judging"
 
 models=examples/models
 rm -rf "$models/passage_encoder" "$models/rag_sequence" "$models/rag_token" "$models/rag_labels"

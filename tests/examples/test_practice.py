@@ -179,13 +179,12 @@ def test_gold_passages_are_those_of_the_chunked_corpus(written, prefix):
         for row in rows_of(path)
         for passage in split_document(Document(row["document_id"], row["title"], row["text"], 0))
     }
-    questions = rows_of(written / f"{prefix}questions.jsonl")
+    questions = rows_of(written / f"{prefix}questions" / "1.jsonl")
     assert len(questions) > 100
     for row in questions:
         assert all(mentions(passages[name], row["answers"][:1]) for name in row["gold_passage_ids"])
         assert row["gold_passage_ids"]
-    name = "retriever_validation.json" if prefix else "retriever_training.json"
-    for row in json.loads((written / name).read_text(encoding="utf-8")):
+    for row in json.loads((written / f"{prefix}retriever" / "1.json").read_text(encoding="utf-8")):
         for context in (*row["positive_ctxs"], *row["hard_negative_ctxs"]):
             assert passages[context["passage_id"]] == context["text"]
 
@@ -193,11 +192,11 @@ def test_gold_passages_are_those_of_the_chunked_corpus(written, prefix):
 def test_files_have_the_rows_asked_for_in_mixed_order(written):
     for level in LEVELS:
         for name in ("lookups", "claim_lookups"):
-            table = pq.read_table(written / f"{name}_{level}.parquet")
+            table = pq.read_table(written / f"{name}_{level}" / "1.parquet")
             assert table.schema.equals(SCHEMA) and table.num_rows == 40
-            assert pq.read_metadata(written / f"validation_{name}_{level}.parquet").num_rows == 10
-    assert len(json.loads((written / "retriever_training.json").read_text(encoding="utf-8"))) == 60
-    domains = [row["attribute"].partition(".")[0] for row in rows_of(written / "questions.jsonl")]
+            assert pq.read_metadata(written / f"validation_{name}_{level}" / "1.parquet").num_rows == 10
+    assert len(json.loads((written / "retriever" / "1.json").read_text(encoding="utf-8"))) == 60
+    domains = [row["attribute"].partition(".")[0] for row in rows_of(written / "questions" / "1.jsonl")]
     assert len(set(domains[:20])) > 1 and domains != sorted(domains)
 
 

@@ -26,7 +26,7 @@ def ablations(folder: Path) -> Ablations:
 
 def test_the_ablations_are_a_valid_run(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump(ablations(tmp_path).run_file()))
+    path.write_text(yaml.safe_dump(ablations(tmp_path).run_file(), sort_keys=False))
     steps = {step.name: step.settings for step in read_job(str(path), RunSettings()).steps}
     trained = [
         name for name in steps if name.startswith(tuple(VARIANTS)) and name.endswith(tuple(MODEL_TYPES))
