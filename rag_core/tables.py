@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rag_core.errors import UsageError
+from rag_core.errors import UsageError, reason_of
 from rag_core.storage import Storage
 from schemas import SchemaError, conform, readable_schema
 
@@ -215,7 +215,7 @@ def read_batches(
 
 
 def _damaged(path: str, error: Exception) -> UsageError:
-    return UsageError(f"{path}: is damaged Parquet ({error}); make the file again")
+    return UsageError(f"{path}: is damaged Parquet ({reason_of(error)}); make the file again")
 
 
 def _row_groups(parquet: pq.ParquetFile, begin: int, end: int | None) -> tuple[list[int], int]:
@@ -244,6 +244,6 @@ def _open_parquet(storage: Storage, path: str) -> Iterator[pq.ParquetFile]:
         try:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
         except _BROKEN as error:
-            raise UsageError(f"{path}: is not a whole Parquet file ({error})") from error
+            raise UsageError(f"{path}: is not a whole Parquet file ({reason_of(error)})") from error
         with parquet:
             yield parquet

@@ -35,12 +35,13 @@ class Dialect:
         self._field = re.compile(rf'(?:"({_BALANCED})"|([^{delimiter}]*+)){end}')
         self._open_quote = re.compile(rf'"{_BALANCED}\Z')
 
-    def split(self, line: str) -> tuple[list[str], bool]:
-        """The fields of a line, and whether a quote is still open at its end."""
+    def split(self, line: str) -> tuple[list[str], int | None]:
+        """The fields of a line, and the number of the one whose quote is still open at its end."""
         if '"' not in line:
-            return line.split(self.delimiter), False
+            return line.split(self.delimiter), None
         fields: list[str] = []
-        start, is_open, delimiter = 0, False, self.delimiter
+        start, delimiter = 0, self.delimiter
+        opened: int | None = None
         while delimiter:
             match = self._field.match(line, start)
             assert match is not None  # the second alternative matches anything
@@ -48,19 +49,21 @@ class Dialect:
             if quoted is not None:
                 fields.append(quoted.replace('""', '"'))
             else:
-                is_open = is_open or (raw.startswith('"') and self._open_quote.match(line, start) is not None)
+                if opened is None and raw.startswith('"') and self._open_quote.match(line, start):
+                    opened = len(fields)
                 fields.append(raw.replace('""', '"') if self.undouble else raw)
             start = match.end()
-        return fields, is_open
+        return fields, opened
 
-    def closes(self, line: str) -> bool | None:
-        """Whether an open quote closes in this further line; None where it cannot be a quoted field."""
+    def after_quote(self, line: str) -> str | None:
+        """What follows the open quote that closes in this further line, "" where it stays open.
+
+        None where it cannot be a quoted field.
+        """
         rest = _REST_OF_OPEN_QUOTE.match(line)
         assert rest is not None  # it matches the empty string
         after = line[rest.end() :]
-        if not after:
-            return False
-        return True if after == '"' or after.startswith(f'"{self.delimiter}') else None
+        return after if after in ("", '"') or after.startswith(f'"{self.delimiter}') else None
 
 
 def read_rows(
@@ -86,14 +89,17 @@ def read_rows(
         except BadRecord as error:
             yield error
             continue
-        fields, is_open = dialect.split(text)
-        if is_open and (spanning := _close_quote(line, ahead, dialect, columns)) is not None:
+        fields, opened = dialect.split(text)
+        if (
+            opened is not None
+            and (spanning := _close_quote(line, opened, ahead, dialect, columns)) is not None
+        ):
             fields = spanning
         columns = columns or len(fields)
         if len(fields) == columns:
             yield fields
             continue
-        hint = "; a quote that opens a field is not closed" if is_open else ""
+        hint = "" if opened is None else "; a quote that opens a field is not closed"
         message = f"expected {columns} columns, got {len(fields)}{hint}"
         yield BadRecord(RejectReason.BAD_ROW, message, excerpt=text[:EXCERPT_CHARACTERS])
 
@@ -128,10 +134,18 @@ class _Lookahead:
         return self._held[index] if index < len(self._held) else None
 
 
-def _close_quote(line: bytes, ahead: _Lookahead, dialect: Dialect, columns: int | None) -> list[str] | None:
-    """The fields of the record that `line` begins; takes the lines it spans. None: there is none such."""
+def _close_quote(
+    line: bytes, opened: int, ahead: _Lookahead, dialect: Dialect, columns: int | None
+) -> list[str] | None:
+    """The fields of the record that `line` begins; takes the lines it spans. None: there is none such.
+
+    `opened` is the number of the field whose quote is open. Each further line is looked at once: one that
+    closes a quote and opens the next would else make the record be split as often as it has lines.
+    """
     parts, held_bytes = [decode(line)], len(line)
     while len(parts) < MAX_RECORD_LINES and held_bytes < MAX_RECORD_BYTES:
+        if columns is not None and opened >= columns:
+            return None
         further = ahead.peek(len(parts) - 1)
         if further is None:
             return None
@@ -140,16 +154,18 @@ def _close_quote(line: bytes, ahead: _Lookahead, dialect: Dialect, columns: int 
         except BadRecord:
             return None
         held_bytes += len(further)
-        closes = dialect.closes(parts[-1].removesuffix("\n").removesuffix("\r"))
-        if closes is None:
+        after = dialect.after_quote(parts[-1].removesuffix("\n").removesuffix("\r"))
+        if after is None:
             return None
-        if closes:
-            fields, is_open = dialect.split("".join(parts).removesuffix("\n").removesuffix("\r"))
-            if is_open:  # closed one field and opened another
-                continue
-            if columns not in (None, len(fields)):
-                return None
-            for _ in parts[1:]:
-                ahead.pop()
-            return fields
+        if not after:
+            continue
+        following, opened_next = dialect.split(after[2:]) if after != '"' else ([], None)
+        if opened_next is not None:  # closed one field and opened another
+            opened += 1 + opened_next
+            continue
+        if columns not in (None, opened + 1 + len(following)):
+            return None
+        for _ in parts[1:]:
+            ahead.pop()
+        return dialect.split("".join(parts).removesuffix("\n").removesuffix("\r"))[0]
     return None

@@ -5,8 +5,10 @@ lines are asked for. Compression (gzip, bz2, a member of a zip archive) is told 
 """
 
 import bz2
+import errno
 import gzip
 import io
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -14,6 +16,7 @@ from typing import BinaryIO
 
 from rag_core.corpus.rows import BadRecord
 from rag_core.corpus.source import Source
+from rag_core.errors import reason_of
 from rag_core.records import EXCERPT_CHARACTERS, RejectReason
 from rag_core.storage import Storage
 
@@ -22,6 +25,11 @@ MAX_RECORD_BYTES = 1 << 28  # a line or page beyond 256 MiB means that the file 
 
 _GZIP, _BZ2, _ZIP = b"\x1f\x8b", b"BZh", b"PK\x03\x04"
 _UTF8_MARK = b"\xef\xbb\xbf"
+# what damaged or encrypted data makes decompression and Python's zipfile raise
+_DECOMPRESSION_ERRORS = (
+    *(EOFError, zlib.error, zipfile.BadZipFile, struct.error, OSError),
+    *(RuntimeError, ValueError, KeyError, OverflowError),
+)
 
 
 class DamagedFileError(Exception):
@@ -67,12 +75,26 @@ def zip_members(storage: Storage, path: str) -> list[str]:
     Raises:
       zipfile.BadZipFile: the archive has no readable table of contents.
     """
-    with storage.open(path) as file, zipfile.ZipFile(file) as archive:
-        return [
-            info.filename
-            for info in archive.infolist()
-            if info.file_size and not info.is_dir() and not info.filename.startswith("__MACOSX/")
-        ]
+    try:
+        with storage.open(path) as file, zipfile.ZipFile(file) as archive:
+            infos = archive.infolist()
+    except _DECOMPRESSION_ERRORS as error:
+        if not tells_of_damage(error):
+            raise
+        raise zipfile.BadZipFile(reason_of(error)) from error
+    return [
+        info.filename
+        for info in infos
+        if info.file_size and not info.is_dir() and not info.filename.startswith("__MACOSX/")
+    ]
+
+
+def tells_of_damage(error: Exception) -> bool:
+    """Whether an error is about the data; else the disk or the network failed, and nothing is known of it.
+
+    Where damaged data names a negative place in its file, the system calls that an invalid argument.
+    """
+    return not isinstance(error, OSError) or error.errno in (None, errno.EINVAL)
 
 
 def read_blocks(storage: Storage, source: Source) -> Iterator[bytes]:
@@ -88,11 +110,11 @@ def read_blocks(storage: Storage, source: Source) -> Iterator[bytes]:
             while block := opened.read1(BLOCK_BYTES):
                 position += len(block)
                 yield block
-        except (EOFError, zlib.error, zipfile.BadZipFile, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk or the network failed; nothing is known about the data
+        except _DECOMPRESSION_ERRORS as error:
+            if not tells_of_damage(error):
+                raise
             raise DamagedFileError(
-                f"damaged after {position:,} decompressed bytes ({error}); "
+                f"damaged after {position:,} decompressed bytes ({reason_of(error)}); "
                 "what came before is kept; fetch the file again"
             ) from error
 

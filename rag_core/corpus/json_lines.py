@@ -38,9 +38,20 @@ def parse_json_row(text: str) -> Row:
     if not isinstance(value, dict):
         message = f"expected a JSON object on one line, got a JSON {type(value).__name__}"
         raise BadRecord(RejectReason.BAD_JSON, message, excerpt=excerpt)
-    if _SURROGATE_ESCAPE.search(text):
-        check_encodable(json.dumps(value, ensure_ascii=False), excerpt)
+    check_escapes(value, text)
     return value
+
+
+def check_escapes(value: object, text: str) -> None:
+    """Raises `BadRecord` where half of a surrogate pair stands in a value that was parsed from a text."""
+    if not _SURROGATE_ESCAPE.search(text):
+        return
+    excerpt = text[:EXCERPT_CHARACTERS]
+    try:
+        written = json.dumps(value, ensure_ascii=False)
+    except RecursionError as error:  # writing takes a little more of the stack than reading
+        raise BadRecord(RejectReason.BAD_JSON, f"JSON nested too deep: {error}", excerpt=excerpt) from error
+    check_encodable(written, excerpt)
 
 
 def check_encodable(text: str, excerpt: str) -> None:

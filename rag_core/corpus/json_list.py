@@ -6,12 +6,16 @@ import re
 from collections.abc import Iterable, Iterator
 
 from rag_core.corpus.files import MAX_RECORD_BYTES, DamagedFileError
+from rag_core.corpus.json_lines import check_escapes
+from rag_core.corpus.rows import BadRecord
 
 _SEPARATOR = re.compile(r"[\s,]*")
 
 
 def read_elements(blocks: Iterable[bytes], opening: re.Pattern[str], what: str) -> Iterator[object]:
     """The elements of the list that begins where `opening` ends, each parsed as soon as it is whole.
+
+    An element that no UTF-8 can hold is given as a `BadRecord`.
 
     Args:
       blocks: the bytes of a file.
@@ -26,51 +30,60 @@ def read_elements(blocks: Iterable[bytes], opening: re.Pattern[str], what: str) 
     while (match := opening.search(text.held)) is None:
         if not text.read():
             raise DamagedFileError(f"ends without {what}")
-    text.drop(match.end())
+    text.start = match.end()
     while True:
-        text.drop(_separator_end(text.held))
-        if text.held.startswith("]"):
+        text.start = _separator_end(text.held, text.start)
+        if text.held.startswith("]", text.start):
             return
         try:
-            element, end = parse(text.held)
+            element, end = parse(text.held, text.start)
         except (ValueError, RecursionError) as error:
             if not text.read():
                 raise DamagedFileError(
                     f"ends before its JSON does ({error}); what came before is kept"
                 ) from error
         else:
-            yield element
-            text.drop(end)
+            yield _checked(element, text.held[text.start : end])
+            text.start = end
 
 
-def _separator_end(text: str) -> int:
-    match = _SEPARATOR.match(text)
-    return match.end() if match else 0
+def _checked(element: object, text: str) -> object:
+    try:
+        check_escapes(element, text)
+    except BadRecord as error:
+        return error
+    return element
+
+
+def _separator_end(text: str, start: int) -> int:
+    match = _SEPARATOR.match(text, start)
+    return match.end() if match else start
 
 
 class _Text:
-    """The text read and not yet parsed."""
+    """The text read and not yet parsed: what is held, from `start` on.
+
+    What was parsed is dropped only when more is read: many small elements may follow a large one.
+    """
 
     def __init__(self, blocks: Iterable[bytes]):
         self._blocks = iter(blocks)
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self.held = ""
-
-    def drop(self, characters: int) -> None:
-        self.held = self.held[characters:]
+        self.start = 0
 
     def read(self) -> bool:
         """Adds as much as is held, so that re-parsing costs no more than reading; False at the end."""
-        wanted = 2 * len(self.held) + 1
-        before = len(self.held)
-        parts = [self.held]
+        parts = [self.held[self.start :]]
+        before = len(parts[0])
+        wanted = 2 * before + 1
         while before < wanted and (block := next(self._blocks, None)) is not None:
             try:
                 parts.append(self._decoder.decode(block))
             except UnicodeDecodeError as error:
                 raise DamagedFileError(f"not UTF-8 ({error.reason}); what came before is kept") from error
             before += len(parts[-1])
-        self.held = "".join(parts)
+        self.held, self.start = "".join(parts), 0
         if len(self.held) > MAX_RECORD_BYTES:
             raise DamagedFileError(f"an element is longer than {MAX_RECORD_BYTES:,} characters")
         return len(parts) > 1

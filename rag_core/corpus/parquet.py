@@ -5,13 +5,17 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rag_core.corpus.files import DamagedFileError
+from rag_core.corpus.files import DamagedFileError, tells_of_damage
 from rag_core.corpus.rows import DOCUMENT_FIELDS, BadRecord, Row, convert_rows, to_document
 from rag_core.corpus.source import Source
+from rag_core.errors import reason_of
 from rag_core.records import Document, LeftOut, Passage, Reject, RejectReason
 from rag_core.storage import Storage
 
 _BATCH_ROWS = 1_000
+
+PARQUET_ERRORS = (pa.ArrowException, OSError, ValueError)
+"""What Arrow raises for bytes that are not whole Parquet; a column's name may be no UTF-8."""
 
 
 def read_parquet(storage: Storage, source: Source) -> Iterator[Document | Passage | LeftOut | Reject]:
@@ -31,23 +35,42 @@ def read_parquet_rows(storage: Storage, source: Source, wanted: Sequence[str]) -
             columns = [name for name in parquet.schema_arrow.names if name in wanted]
             for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
                 yield from batch_rows(batch)
-        except (pa.ArrowException, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
+        except PARQUET_ERRORS as error:
+            if not tells_of_damage(error):
                 raise
             raise DamagedFileError(
-                f"cannot be read further as Parquet ({error}); what came before is kept"
+                f"cannot be read further as Parquet ({reason_of(error)}); what came before is kept"
             ) from error
 
 
 def batch_rows(batch: pa.RecordBatch) -> Iterator[Row | BadRecord]:
-    """The rows of a batch; one with a string that is not UTF-8 becomes a `BadRecord`."""
+    """The rows of a batch; one that is damaged, or has a string that is not UTF-8, becomes a `BadRecord`."""
     try:
-        yield from batch.to_pylist()
-        return
-    except UnicodeDecodeError:
-        pass  # find the rows that have it
-    for number in range(batch.num_rows):
-        try:
-            yield batch.slice(number, 1).to_pylist()[0]
-        except UnicodeDecodeError as error:
-            yield BadRecord(RejectReason.BAD_ENCODING, f"a string is not UTF-8: {error.reason}")
+        rows: list[Row] = _checked_rows(batch)
+    except BadRecord:
+        for number in range(batch.num_rows):
+            try:
+                yield _checked_rows(batch.slice(number, 1))[0]
+            except BadRecord as error:
+                yield error
+    else:
+        yield from rows
+
+
+def _checked_rows(batch: pa.RecordBatch) -> list[Row]:
+    """The rows of a batch, whose offsets and strings are looked at first: Arrow trusts those of a file.
+
+    Raises:
+      BadRecord: one of them is damaged.
+    """
+    try:
+        batch.validate(full=True)
+    except pa.ArrowException as error:
+        message = f"a string is not UTF-8, or the row is damaged: {reason_of(error)}"
+        raise BadRecord(RejectReason.BAD_ENCODING, message) from error
+    try:
+        return batch.to_pylist()
+    except (ValueError, OverflowError, pa.ArrowException) as error:  # such as a date after the year 9999
+        raise BadRecord(
+            RejectReason.BAD_FIELD, f"a value that Python cannot hold: {reason_of(error)}"
+        ) from error

@@ -4,16 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from zipfile import BadZipFile
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rag_core.corpus.detect import CORPUS_TESTS, Head, detect_format, read_head
 from rag_core.corpus.files import is_zip, zip_members
 from rag_core.corpus.hf_dataset import is_dataset_folder
 from rag_core.corpus.multistream import index_path, split_dump
+from rag_core.corpus.parquet import PARQUET_ERRORS
 from rag_core.corpus.plain_export import split_export
 from rag_core.corpus.source import CORPUS_FORMATS, Source
-from rag_core.errors import UsageError
+from rag_core.errors import UsageError, reason_of
 from rag_core.storage import Storage
 
 
@@ -123,8 +123,10 @@ def check_columns(storage: Storage, source: Source, wanted: Sequence[Sequence[st
     with storage.open(source.path) as file:
         try:
             names = pq.read_schema(file).names
-        except (pa.ArrowException, OSError) as error:
-            raise UsageError(f"{source.path}: cannot be read as Parquet ({error}); write it again") from error
+        except PARQUET_ERRORS as error:
+            raise UsageError(
+                f"{source.path}: cannot be read as Parquet ({reason_of(error)}); write it again"
+            ) from error
     for group in wanted:
         if not any(name in names for name in group):
             raise UsageError(

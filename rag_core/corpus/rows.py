@@ -9,6 +9,7 @@ one record. So the record at position p is the p-th that a reader yields, whatev
 """
 
 import itertools
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
@@ -30,6 +31,7 @@ T = TypeVar("T")
 DOCUMENT_FIELDS = ("passage_id", "document_id", "id", "_id", "passage_number", "title", "text")
 
 _MAX_INT32 = 2**31 - 1
+_NAME_CHARACTERS = 40
 
 
 class BadRecord(Exception):
@@ -150,7 +152,7 @@ def _passage_number(row: Row) -> int:
     value = row.get("passage_number")
     if value is None or value == "":
         return 0
-    if isinstance(value, str) and value.isdecimal():
+    if isinstance(value, str) and value.isdecimal() and len(value) <= len(str(_MAX_INT32)):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_INT32:
         raise BadRecord(
@@ -161,12 +163,14 @@ def _passage_number(row: Row) -> int:
 
 
 def _names(row: Row) -> str:
-    return ", ".join(repr(name) for name in itertools.islice(row, 10)) or "no fields"
+    names = (repr(name[:_NAME_CHARACTERS]) for name in itertools.islice(row, 10))
+    return ", ".join(names) or "no fields"
 
 
 def _excerpt(row: Row) -> str:
+    """The start of a row; of a list or object only some, which may be huge or nested to the stack's limit."""
     shown = (
-        f"{name}={value[:EXCERPT_CHARACTERS] if isinstance(value, str) else value}"
-        for name, value in row.items()
+        f"{name}={value[:EXCERPT_CHARACTERS] if isinstance(value, str) else reprlib.repr(value)}"
+        for name, value in itertools.islice(row.items(), EXCERPT_CHARACTERS)
     )
     return ", ".join(shown)[:EXCERPT_CHARACTERS]

@@ -34,6 +34,9 @@ def read_paragraphs(blocks: Iterable[bytes]) -> Iterator[Row | BadRecord]:
       DamagedFileError: the JSON ends early or goes wrong; what came before was given out.
     """
     for article in read_elements(blocks, _DATA, 'the list "data" that SQuAD files have'):
+        if isinstance(article, BadRecord):
+            yield article
+            continue
         if not isinstance(article, dict) or not isinstance(article.get("paragraphs"), list):
             yield BadRecord(RejectReason.BAD_FIELD, "expected an article with a list 'paragraphs'")
             continue

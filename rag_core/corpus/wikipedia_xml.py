@@ -17,8 +17,8 @@ from rag_core.corpus.wikitext import MEDIA_NAMESPACES, plain_text
 from rag_core.records import EXCERPT_CHARACTERS, Document, LeaveOutReason, LeftOut, Reject, RejectReason
 from rag_core.storage import Storage
 
-_PAGE_END = b"</page>"
-_NAMESPACE = re.compile(r'<namespace key="(-?\d+)"[^>]*>([^<]*)</namespace>')
+_PAGE_BEGIN, _PAGE_END = b"<page", b"</page>"
+_NAMESPACE = re.compile(r'<namespace key="(-?\d{1,9})"[^>]*>([^<]*)</namespace>')
 _REDIRECT = re.compile(r"\s*#redirect\b", re.IGNORECASE)
 _MEDIA_KEYS = (-2, 6, 14)  # media, file, category
 
@@ -116,12 +116,13 @@ def _is_of_other_namespace(page: ElementTree.Element, title: str, namespaces: Na
 
 def _read_header(storage: Storage, source: Source) -> bytes:
     """What precedes the first page of the dump that a source is a part of."""
-    header = b""
+    header = bytearray()
     for block in read_blocks(storage, replace(source, byte_range=None)):
+        searched = max(0, len(header) - len(_PAGE_BEGIN))
         header += block
-        if b"<page" in header or len(header) > MAX_RECORD_BYTES:
+        if header.find(_PAGE_BEGIN, searched) >= 0 or len(header) > MAX_RECORD_BYTES:
             break
-    return header.partition(b"<page")[0]
+    return bytes(header.partition(_PAGE_BEGIN)[0])
 
 
 def _parse_namespaces(header: bytes) -> Namespaces:

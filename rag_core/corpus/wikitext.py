@@ -28,6 +28,10 @@ _MAX_NESTING = 40  # templates inside templates; MediaWiki's own limit
 # The parser's time grows with the square of the markup that is opened and never closed. Real pages have
 # a few dozen of these at most; what has more is not parsed.
 _MAX_UNCLOSED = 500
+# From each of these on it may parse the rest again, so marks times what is not closed is what parsing costs:
+# a million take a minute and some 300 MB. The longest list pages have some 100,000 marks and close nearly all.
+_MAX_WORK = 1_000_000
+_MARKS = "[]{}<&=:"  # which begin or end what becomes a node
 
 _DROPPED_TAGS = (
     "ref|references|math|chem|ce|gallery|timeline|imagemap|graph|score|hiero|mapframe|maplink|"
@@ -42,9 +46,9 @@ _ARGUMENT = re.compile(r"\{\{\{[^{}]*+\}\}\}")
 _TEMPLATE = re.compile(r"\{\{[^{}]*+(?:(?:\{[^{}]*+\}|\{(?!\{)|\}(?!\}))[^{}]*+)*+\}\}")
 _TABLE_LINE = re.compile(r"[\s:*#;]*(\{\||\|\})")
 _LIST_MARKS = re.compile(r"^[*#:;][*#:; \t]*", re.MULTILINE)
-_OPENING = re.compile(r"([\[\]{}])|<(/?)([a-zA-Z]+)(?:[^<>]*(/)>)?")
+_OPENING = re.compile(r"([\[\]{}])|<(/?)([a-zA-Z]+)([^<>]*>)?")
 _OPENED_BY = {"]": "[", "}": "{"}
-_UNPAIRED_TAGS = frozenset({"br", "hr", "wbr", "p", "li", "dt", "dd", "td", "th", "tr", "nowiki", "section"})
+_UNPAIRED_TAGS = frozenset({"br", "hr", "wbr", "li", "dt", "dd", "td", "th", "tr", "nowiki", "section"})
 
 _STYLE = re.compile(r"'{2,5}")
 # begins with a literal, which is found many times faster than a place where a condition holds
@@ -120,14 +124,23 @@ def _without_tables(markup: str) -> str:
 
 
 def _check_parsable(markup: str) -> None:
-    """Raises `BadRecord` where so much is left open that parsing would take minutes."""
+    """Raises `BadRecord` where there is so much markup, or so much left open, that parsing would take minutes."""
+    marks = sum(map(markup.count, _MARKS))
+    if marks > _MAX_WORK:
+        raise BadRecord(
+            RejectReason.BAD_FIELD,
+            f"the page holds {marks:,} marks of markup (up to {_MAX_WORK:,} are parsed)",
+        )
     opened: Counter[str] = Counter()
     stray = 0  # closed without having been opened
-    for bracket, slash, name, closed in _OPENING.findall(markup):
-        name = bracket or name.lower()
-        if closed or name in _UNPAIRED_TAGS:
+    for match in _OPENING.finditer(markup):
+        bracket, slash, tag, rest = match.groups()
+        name = bracket or tag.lower()
+        if not bracket and rest is None:
+            stray += 1  # a tag without its end
+        elif rest is not None and (rest.endswith("/>") or name in _UNPAIRED_TAGS):
             continue
-        if name in _OPENED_BY or slash:
+        elif name in _OPENED_BY or slash:
             name = _OPENED_BY.get(name, name)
             if opened[name]:
                 opened[name] -= 1
@@ -141,6 +154,12 @@ def _check_parsable(markup: str) -> None:
             RejectReason.BAD_FIELD,
             f"the page's markup holds {unclosed:,} tags, brackets or braces that are not paired "
             f"(up to {_MAX_UNCLOSED} are parsed)",
+        )
+    if marks * (1 + unclosed) > _MAX_WORK:
+        raise BadRecord(
+            RejectReason.BAD_FIELD,
+            f"the page holds {marks:,} marks of markup, of which {unclosed:,} tags, brackets or braces are not "
+            f"paired (up to {_MAX_WORK // (1 + unclosed):,} marks are parsed)",
         )
 
 

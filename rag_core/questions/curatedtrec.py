@@ -19,4 +19,6 @@ def read_curatedtrec(storage: Storage, source: Source) -> Iterator[Question | Le
     lines = read_lines(read_blocks(storage, source))
     first = next(itertools.dropwhile(lambda line: not line.strip(), lines), b"")
     read = read_jsonl if first.lstrip().startswith(b"{") else read_dpr_qas
-    return read(storage, source)
+    yield from read(
+        storage, source
+    )  # which makes this a generator: damage is met where it is read, not before

@@ -6,6 +6,7 @@ from rag_core.corpus.csv import column_names
 from rag_core.corpus.delimited import Dialect
 from rag_core.corpus.detect import Head, has_fields, is_parquet, is_squad
 from rag_core.corpus.plan import check_columns, plan_files
+from rag_core.corpus.rows import BadRecord
 from rag_core.errors import UsageError
 from rag_core.questions.read import read_question_source
 from rag_core.questions.rows import TEXT_FIELDS, parse_answer_list
@@ -63,7 +64,14 @@ def _is_dpr_qas(head: Head) -> bool:
     if not head.lines:
         return False
     rows = [Dialect("\t").split(line)[0] for line in head.lines[:20]]
-    return any(len(row) == 2 and parse_answer_list(row[1].strip()) is not None for row in rows)
+    return any(len(row) == 2 and _is_answer_list(row[1].strip()) for row in rows)
+
+
+def _is_answer_list(cell: str) -> bool:
+    try:
+        return parse_answer_list(cell) is not None
+    except BadRecord:  # a list, one of whose answers cannot be used
+        return True
 
 
 def _is_csv(head: Head) -> bool:

@@ -81,7 +81,7 @@ def mine_hard_negatives(retrieval: Mapping[str, Any], position: int, most: int) 
 
 
 def _checked_row(element: object) -> Row | BadRecord:
-    if isinstance(element, dict):
+    if isinstance(element, dict | BadRecord):
         return element
     return BadRecord(RejectReason.BAD_FIELD, f"expected an object, got {type(element).__name__}")
 
