@@ -54,22 +54,26 @@ class BeamStorage:
             with self._local.create(path) as file:
                 yield file
             return
-        with tempfile.TemporaryFile() as whole:
-            try:
+        try:
+            with tempfile.TemporaryFile() as whole:
                 yield whole
                 whole.seek(0)
-            except OSError as error:
-                if is_no_room(error):
-                    where = f"{tempfile.gettempdir()} (where {path} is made)"
-                    raise write_failure(where, error) from error
-                raise
-            remote = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
-            try:
-                with remote:
-                    shutil.copyfileobj(whole, remote, _COPY_BYTES)
-            except BaseException:
-                self.remove(path)  # closing an upload half-way makes an object of what had arrived
-                raise
+                self._put(path, whole)
+        except OSError as error:
+            if is_no_room(error):
+                where = f"{tempfile.gettempdir()} (where {path} is made)"
+                raise write_failure(where, error) from error
+            raise
+
+    def _put(self, path: str, whole: BinaryIO) -> None:
+        """Copies a file that is on the disk to an object."""
+        remote = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        try:
+            with remote:
+                shutil.copyfileobj(whole, remote, _COPY_BYTES)
+        except BaseException:
+            self.remove(path)  # closing an upload half-way makes an object of what had arrived
+            raise
 
     def exists(self, path: str) -> bool:
         return (

@@ -150,7 +150,7 @@ def _delete(settings: IndexSettings) -> list[Task]:
     target, build, growth = _grown(settings, "delete", raw_inputs(STORAGE, [path]))
     return [
         _step(target, build, "gone", DeletePassages(build, path)),
-        Task(target, WriteIndexManifest(target, build, growth)),
+        _finish(target, build, growth),
     ]
 
 
@@ -217,7 +217,12 @@ def _steps(
             )
         tasks.append(_step(target, build, "codes", FillCodes(build, threads)))
         tasks.append(_step(target, build, "price", MeasurePrice(build, measuring)))
-    return [*tasks, Task(target, WriteIndexManifest(target, build, growth))]
+    return [*tasks, _finish(target, build, growth)]
+
+
+def _finish(target: Target, build: IndexBuild, growth: list[dict[str, Any]]) -> Task:
+    """The index's manifest over what the steps have made."""
+    return Task(target, WriteIndexManifest(target, build, growth, resumed=STORAGE.exists(build.work)))
 
 
 def _step(target: Target, build: IndexBuild, name: str, work: Work) -> Task:

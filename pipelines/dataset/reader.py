@@ -47,7 +47,7 @@ class Part:
         Raises:
           UsageError: the file is missing, damaged or another than the manifest lists.
         """
-        _prove(storage, self)
+        prove_part(storage, self)
         schema = TABLES[table]
         if columns is not None:
             schema = pa.schema([schema.field(name) for name in columns])
@@ -181,7 +181,12 @@ _proved: set[tuple[str, str, int, int]] = set()
 _proving = threading.Lock()
 
 
-def _prove(storage: Storage, part: Part) -> None:
+def prove_part(storage: Storage, part: Part) -> None:
+    """Reads a part (once a process, while it stays as it is) and compares its SHA-256.
+
+    Raises:
+      UsageError: it is missing, damaged or another.
+    """
     try:
         size = storage.size(part.path)
     except FileNotFoundError as error:

@@ -22,10 +22,10 @@ class WorkFailed(RagBeamError):
 
 
 class UntoldFailure(RuntimeError):
-    """Carries in its text the word that could not be left in the work folder: the disk is full, say."""
+    """Carries in its text the word that could not be left in the work folder: the disk is full, say.
 
-    def __init__(self, failure: dict[str, Any]):
-        super().__init__(f"<failure>{json.dumps(failure)}</failure>")
+    Beam makes another of it from the text with more around it, so there is nothing but the text.
+    """
 
 
 @contextlib.contextmanager
@@ -49,7 +49,7 @@ def explained(target: Target, doing: str) -> Iterator[None]:
             with STORAGE.create(join(target.work_folder, _FAILURE)) as file:
                 file.write(json.dumps(failure).encode())
         except (OSError, RagBeamError):
-            raise UntoldFailure(failure) from error
+            raise UntoldFailure(f"<failure>{json.dumps(failure)}</failure>") from error
         raise
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.dataset.manifest import read_manifest
+from pipelines.dataset.reader import Part, prove_part
 from pipelines.filesystems import STORAGE
 from rag_core.mips.checksums import FileChecksum
 from rag_core.mips.codes import TRAINED_FILE
@@ -60,14 +61,19 @@ class IndexBuild:
         return join(self.work, name)
 
     def entries(self, name: str) -> list[dict[str, Any]]:
-        """What a step has committed; nothing where this index has no such step."""
+        """What a step has committed; nothing where this index has no such step.
+
+        Raises:
+          UsageError: it was changed or damaged since.
+        """
         manifest = read_manifest(STORAGE, self.step(name))
-        return [
-            json.loads(entry)
-            for part in (manifest.parts if manifest else [])
-            for batch in read_batches(STORAGE, join(self.step(name), part.name), ENTRIES_SCHEMA)
-            for entry in batch.column(0).to_pylist()
-        ]
+        listed = []
+        for written in manifest.parts if manifest else []:
+            part = Part(join(self.step(name), written.name), written.rows, written.sha256)
+            prove_part(STORAGE, part)
+            for batch in read_batches(STORAGE, part.path, ENTRIES_SCHEMA):
+                listed += [json.loads(entry) for entry in batch.column(0).to_pylist()]
+        return listed
 
     def new_shards(self) -> list[ShardInfo]:
         """The shards of this build, without codes."""

@@ -14,40 +14,48 @@ from pipelines.filesystems import STORAGE
 from pipelines.transforms.failures import explained
 from pipelines.transforms.index_build import IndexBuild
 from rag_core.errors import UsageError
-from rag_core.mips.checksums import require_size
-from rag_core.storage import file_name, join
+from rag_core.mips.checksums import require_sha256, require_size
+from rag_core.storage import file_name, file_sha256, join
 from rag_core.tables import WrittenFile
 
 
 class WriteIndexManifest(beam.PTransform):
-    """Finishes an index whose steps are done; takes one trigger element, gives one."""
+    """Finishes an index whose steps are done; takes one trigger element, gives one.
 
-    def __init__(self, target: Target, build: IndexBuild, growth: list[dict[str, Any]]):
+    What an earlier process wrote of it, as `resumed` says, is read again before it is called whole.
+    """
+
+    def __init__(self, target: Target, build: IndexBuild, growth: list[dict[str, Any]], resumed: bool):
         super().__init__(label="Make index")
         self._target = target
         self._build = build
         self._growth = growth
+        self._resumed = resumed
 
     def expand(self, trigger: beam.PCollection) -> beam.PCollection:
         return trigger | "WriteManifest" >> beam.ParDo(
-            WriteIndexManifestFn(self._target, self._build, self._growth)
+            WriteIndexManifestFn(self._target, self._build, self._growth, self._resumed)
         )
 
 
 class WriteIndexManifestFn(beam.DoFn):
     """Writes the manifest over the files that the steps have made."""
 
-    def __init__(self, target: Target, build: IndexBuild, growth: list[dict[str, Any]]):
+    def __init__(self, target: Target, build: IndexBuild, growth: list[dict[str, Any]], resumed: bool):
         self._target = target
         self._build = build
         self._growth = growth
+        self._resumed = resumed
 
     def process(self, trigger: Any) -> Iterator[str]:
         with explained(self._target, "writing the index's manifest"):
             description = {**self._build.description(), "growth": self._growth}
             files = self._build.files()
             for name, _, checksum in files:
-                require_size(STORAGE, join(self._target.folder, name), checksum)
+                path = join(self._target.folder, name)
+                require_size(STORAGE, path, checksum)
+                if self._resumed:
+                    require_sha256(path, file_sha256(STORAGE, path), checksum)
             step = read_manifest(STORAGE, self._target.carried[0])
             counts = Counts(accepted=step.counts.accepted if step else 0)
             counts.rows_written = sum(shard.rows for shard in self._build.new_shards())
