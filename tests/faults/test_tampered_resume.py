@@ -1,0 +1,181 @@
+"""What a stopped run left, changed before the same command is given again: not taken, or refused in a sentence."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipelines.dataset.manifest import MANIFEST
+from pipelines.dataset.target import WORK
+from tests.faults.full_disk import no_room_at
+from tests.faults.refused import Options, refusal
+from tests.pipelines.commands import history_of, manifest_of, rag_beam, read_rejects, read_table, status_of
+from tests.pipelines.conftest import World
+from tests.pipelines.damage import flip_byte
+from tests.pipelines.dataset.running import run, unit_file
+from tests.pipelines.dataset.small_stage import Sources, computed, set_trap
+
+# two units in two sources with rejects and ids that come twice; a third that is stopped
+RECORDS: Sources = [
+    [[["a", 1, "accept"], ["b", 2, "bad_row"], ["c", 1, "accept"]], [["a", 1, "accept"], ["d", 1, "accept"]]],
+    [[["c", 1, "accept"], ["e", 1, "bad_json"]]],
+]
+
+UNIT_DAMAGE: dict[str, Callable[[Path, Path], object]] = {
+    "flipped": lambda file, others: flip_byte(file, file.stat().st_size // 2),
+    "truncated": lambda file, others: file.write_bytes(file.read_bytes()[:-8]),
+    "emptied": lambda file, others: file.write_bytes(b""),
+    "missing": lambda file, others: file.unlink(),
+    "of another run": lambda file, others: shutil.copy(others, file),
+}
+
+
+def stop(folder: Path, *more: str, sources: Sources = RECORDS) -> None:
+    trap = set_trap(folder / "trap.json", "1-0", "raise")
+    assert run(folder, "--trap", str(trap), *more, sources=sources) == 1
+    trap.unlink()
+
+
+@pytest.mark.parametrize("damage", UNIT_DAMAGE)
+@pytest.mark.parametrize("suffix", ["parquet", "keys", "rejects.parquet"])
+def test_a_file_of_a_unit_that_is_not_what_was_committed_is_not_taken(
+    tmp_path: Path, damage: str, suffix: str
+) -> None:
+    stop(tmp_path)
+    (tmp_path / "others").mkdir()
+    others = [[[[f"x{record[0]}", *record[1:]] for record in unit] for unit in units] for units in RECORDS]
+    stop(tmp_path / "others", "--flavour", "other", sources=others)
+    victim = unit_file(tmp_path / "out", "0-0", suffix)
+    UNIT_DAMAGE[damage](victim, unit_file(tmp_path / "others" / "out", "0-0", suffix))
+    assert run(tmp_path) == 0
+    assert Counter(computed(tmp_path / "records.json")) == {"0-0": 2, "0-1": 1, "1-0": 2}
+    assert run(tmp_path, output="undisturbed") == 0
+    assert read_table(tmp_path / "out").equals(read_table(tmp_path / "undisturbed"))
+    assert read_rejects(tmp_path / "out") == read_rejects(tmp_path / "undisturbed")
+    assert manifest_of(tmp_path / "out").counts == manifest_of(tmp_path / "undisturbed").counts
+
+
+PLAN_DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "edited": lambda plan: plan.replace(b"plain", b"other"),
+    "truncated": lambda plan: plan[:-40],
+    "empty": lambda plan: b"",
+    "not JSON": lambda plan: b"{'table': 'passages'}",
+    "not UTF-8": lambda plan: plan.replace(b"plain", b"pla\xff\xfe"),
+    "an array": lambda plan: b"[" + plan + b"]",
+    "another's": lambda plan: b"{}",
+}
+
+
+@pytest.mark.parametrize("damage", PLAN_DAMAGE)
+def test_a_plan_that_is_not_what_was_written_is_not_resumed_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    stop(tmp_path)
+    plan = tmp_path / "out" / WORK / "plan.json"
+    plan.write_bytes(PLAN_DAMAGE[damage](plan.read_bytes()))
+    capsys.readouterr()
+    assert run(tmp_path) == 2
+    assert f"rag-beam: {plan}: was changed or damaged" in capsys.readouterr().err
+    assert run(tmp_path, "--overwrite") == 0
+
+
+def test_a_plan_of_an_earlier_version_is_resumed_on(tmp_path: Path) -> None:
+    stop(tmp_path)
+    plan = tmp_path / "out" / WORK / "plan.json"
+    content = json.loads(plan.read_text())
+    del content["checksum"]
+    plan.write_text(json.dumps(content))
+    assert run(tmp_path) == 0
+    assert computed(tmp_path / "records.json").count("0-0") == 1
+
+
+def stopped_index(world: World, output: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
+    """An index of which only the manifest is missing."""
+    options = {"embeddings": world.made("embeddings"), "passages": world.made("passages"), "shard_rows": 60}
+    with monkeypatch.context() as patch:
+        no_room_at(patch, f"{output.name}/{MANIFEST}")
+        assert status_of("index", **options, output=output) == 1
+    return options
+
+
+@pytest.mark.parametrize(
+    "file", ["shard-00000.vectors.npy", "shard-00001.passages.arrow", "the shards' list"]
+)
+def test_an_index_is_not_called_whole_over_a_file_that_changed_before_the_resume(
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+) -> None:
+    output = tmp_path / "index"
+    options = stopped_index(world, output, monkeypatch)
+    if file == "the shards' list":
+        [victim] = (output / WORK / "shards").glob("part-*")
+    else:
+        victim = output / file
+    flip_byte(victim, -1)
+    assert str(victim) in refusal(capsys, output, "index", options)
+    rag_beam("index", **options, output=output, overwrite=True)
+    rag_beam("index", **options, output=tmp_path / "undisturbed")
+    assert manifest_of(output).parts == manifest_of(tmp_path / "undisturbed").parts
+
+
+def test_a_data_set_on_the_way_is_proved_when_a_retrieval_is_resumed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    asking = {"encoder": world.question_encoder, "questions": world.questions, "n_docs": 3, "num_threads": 1}
+    asked = asking | {"index": world.made("index")}
+    with monkeypatch.context() as patch:
+        no_room_at(patch, "out/part-00000-00000.parquet")
+        assert status_of("retrieve", **asked, output=output) == 1
+    unit_files = sorted((output / WORK / "units").glob("*.parquet"))
+    assert unit_files
+    for path in unit_files:
+        path.unlink()  # so that the resumed run reads what it was made from
+    [questions] = (output / WORK / "question_vectors").glob("part-*")
+    flip_byte(questions, questions.stat().st_size // 2)
+    assert str(questions) in refusal(capsys, output, "retrieve", asked)
+
+
+@pytest.fixture
+def training(world: World) -> Options:
+    return {
+        "questions": world.made("retrievals"),
+        "question_encoder": world.question_encoder,
+        "passage_encoder": world.passage_encoder,
+        "batch_questions": 5,
+        "max_steps": 4,
+        "checkpoint_every": 2,
+        "num_threads": 1,
+    }
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "emptied", "of another run"])
+def test_a_checkpoint_that_is_not_the_runs_own_is_refused(
+    training: Options,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    damage: str,
+) -> None:
+    """In the middle of its weights, where torch would notice nothing."""
+    output = tmp_path / "out"
+    checkpoints = []
+    with monkeypatch.context() as patch:
+        no_room_at(patch, "history.parquet")
+        for folder, rate in ((output, 1e-4), (tmp_path / "others", 2e-4)):
+            assert status_of("train_retriever", **training, learning_rate=rate, output=folder) == 1
+            checkpoints.append(folder / WORK / "checkpoint.pt")
+    UNIT_DAMAGE[damage](*checkpoints)
+    told = refusal(capsys, output, "train_retriever", training | {"learning_rate": 1e-4})
+    assert f"{checkpoints[0]}: cannot be resumed from" in told
+    assert "remove it to start afresh" in told
+    checkpoints[0].unlink()
+    rag_beam("train_retriever", **training, learning_rate=1e-4, output=output)
+    rag_beam("train_retriever", **training, learning_rate=1e-4, output=tmp_path / "undisturbed")
+    assert history_of(output) == history_of(tmp_path / "undisturbed")
