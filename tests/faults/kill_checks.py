@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from tests.pipelines.commands import history_of
 class Witness:
     """Follows what runs on one output leave behind and do again, from the first kill to the end."""
 
-    def __init__(self, outputs: Path):
-        self._outputs = outputs
+    def __init__(self, outputs: Path, steps: list[str]):
+        """Looks at the folders of these steps below `outputs`."""
+        self._outputs, self._steps = outputs, steps
         self._whole: set[str] = set()  # units that were whole at a kill, by their file
         self._parts: dict[str, int] = {}  # parts that were whole at a kill, with their inode
         self._checkpoint = 0
@@ -32,7 +33,11 @@ class Witness:
             self.problems.append(f"step {steps[0]} was done again after the checkpoint of {self._checkpoint}")
         self.begun.update(ending.noted("unit"))
         self.begun.update(f"step {step}" for step in steps)
-        units = {self._name(path) for path in self._files("units", "[0-9]*.parquet") if not _is_rejects(path)}
+        units = {
+            self._name(path)
+            for path in self._files("[0-9]*.parquet")
+            if path.parent.name == "units" and not path.name.endswith(".rejects.parquet")
+        }
         self._whole |= units
         self._checkpoint = max([self._checkpoint, *ending.noted("checkpoint")])
         self._look_at_parts()
@@ -42,7 +47,7 @@ class Witness:
         """A part that was assembled is taken as it is: the same file, not one like it."""
         parts = {
             self._name(path): path.stat().st_ino
-            for path in self._outputs.rglob("part-*.parquet")
+            for path in self._files("part-*.parquet")
             if path.parent.name != "rejects"
         }
         for name in self._parts.keys() & parts.keys():
@@ -50,49 +55,52 @@ class Witness:
                 self.problems.append(f"{name} was whole and was assembled again")
         self._parts |= parts
 
+    def locks(self) -> list[str]:
+        """The locks that lie there."""
+        return sorted(map(self._name, self._files(LOCK)))
+
     def again(self) -> list[str]:
         """What was begun more than once, each as often as that."""
         return list((self.begun - Counter(dict.fromkeys(self.begun, 1))).elements())
 
-    def _files(self, folder: str, pattern: str) -> Iterable[Path]:
-        return (path for path in self._outputs.rglob(pattern) if path.parent.name == folder)
+    def _files(self, pattern: str) -> Iterator[Path]:
+        for step in self._steps:
+            yield from (self._outputs / step).rglob(pattern)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._outputs).as_posix()
 
 
 def differences(made: Path, expected: Path) -> list[str]:
-    """What differs between a folder and that of an undisturbed run; what must not be in either."""
+    """What differs between a step's folder and that of an undisturbed run; what must not be in either."""
+    outputs = str(made.parent), str(expected.parent)
     mine, theirs = _files_of(made), _files_of(expected)
     found = [f"{name}: is left behind" for name in sorted(_all_of(made)) if _is_temporary(name)]
     found += [f"{name}: is missing" for name in sorted(theirs.keys() - mine.keys())]
     found += [f"{name}: is not in an undisturbed run" for name in sorted(mine.keys() - theirs.keys())]
     for name in sorted(mine.keys() & theirs.keys()):
-        if _content(mine[name]) != _content(theirs[name]):
-            found.append(f"{name}: has other bytes than in an undisturbed run")
+        if name == "manifest.json":
+            same = _manifest(mine[name], *outputs) == _manifest(theirs[name], *outputs)
+        elif name == "history.parquet":
+            same = history_of(made) == history_of(expected)
+        else:
+            same = mine[name].read_bytes() == theirs[name].read_bytes()
+        if not same:
+            found.append(f"{name}: is not equal to that of an undisturbed run")
     return found
 
 
-def lost_locks(outputs: Path) -> list[str]:
-    """Locks that lie in the outputs of runs that have ended."""
-    return sorted(path.relative_to(outputs).as_posix() for path in outputs.rglob(LOCK))
-
-
-def _content(path: Path) -> Any:
-    """The bytes of a file; of what tells the seconds of a training all else."""
-    if path.name == "history.parquet":
-        return history_of(path.parent)
-    if path.name != "manifest.json":
-        return path.read_bytes()
-    manifest = json.loads(path.read_text())
-    if manifest["table"] != "model":
-        return path.read_bytes()
-    del manifest["checksum"], manifest["details"]["training"]["seconds"]
-    return manifest | {"parts": [[part["name"], part["rows"]] for part in manifest["parts"]]}
-
-
-def _is_rejects(path: Path) -> bool:
-    return path.name.endswith(".rejects.parquet")
+def _manifest(path: Path, *outputs: str) -> dict[str, Any]:
+    """All of a manifest but in which of the folders the inputs lie, and how many seconds a training took."""
+    text = path.read_text()
+    for folder in outputs:
+        text = text.replace(folder, "OUTPUTS")
+    manifest = json.loads(text)
+    del manifest["checksum"]
+    if manifest["table"] == "model":
+        del manifest["details"]["training"]["seconds"]
+        manifest["parts"] = [[part["name"], part["rows"]] for part in manifest["parts"]]
+    return manifest
 
 
 def _is_temporary(name: str) -> bool:

@@ -10,10 +10,11 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.faults.kill_moments import Blow, Watch, strike
 _SECONDS_TO_BEGIN = 300  # the first process waits for the imports of the one that it is forked from
 _SECONDS_TO_END = 600
 
+_STARTING = threading.Lock()  # starting a process looks after those that others wait for
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
@@ -82,27 +84,32 @@ class Child:
         self._process = _CONTEXT.Process(
             target=_run_command, args=(list(argv), str(outputs), str(desk), blow, ready), daemon=False
         )
-        self._process.start()
+        with _STARTING:
+            self._process.start()
         ready.close()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
         assert self._ready.poll(_SECONDS_TO_BEGIN), f"{argv}: did not begin"
+        self._ready.recv_bytes()
         self._began = time.monotonic()
 
     def ending(self) -> Ending:
         """Strikes at the time chosen, and waits for the end."""
-        if self._blow is not None and self._blow.seconds is not None:
-            self._process.join(self._blow.seconds)
-            if self._process.is_alive():
-                strike(self.pid, self._blow.signum)
-        self._process.join(_SECONDS_TO_END)
-        seconds = time.monotonic() - self._began
-        if self._process.is_alive():
+        blow = self._blow
+        if blow is not None and blow.seconds is not None and not self._ends_within(blow.seconds):
+            strike(self.pid, blow.signum)
+        if not self._ends_within(_SECONDS_TO_END):
             strike(self.pid, signal.SIGKILL)
             raise AssertionError(f"process {self.pid} did not end: {self._said('err')}")
-        assert self._process.exitcode is not None
+        seconds = time.monotonic() - self._began
+        with _STARTING:
+            status = self._process.exitcode
+        assert status is not None
         notes = [json.loads(line) for line in self._said("notes").splitlines()]
-        return Ending(self.pid, self._process.exitcode, seconds, notes, self._said("out"), self._said("err"))
+        return Ending(self.pid, status, seconds, notes, self._said("out"), self._said("err"))
+
+    def _ends_within(self, seconds: float) -> bool:
+        return bool(wait([self._process.sentinel], seconds))
 
     def _said(self, name: str) -> str:
         path = self._desk / name
@@ -183,6 +190,9 @@ def _announce_when_signals_are_heeded(ready: Connection) -> None:
     A signal that comes when the command has ended must find a process that has nothing left to say.
     """
     install = signal.signal
+    install(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored where the bench is a shell's job in the background
     heeded = set()
 
     def announce(number: int, handler: Any) -> Any:

@@ -2,8 +2,8 @@
 
     python -m tests.faults.killing --kills 100 --seed 1
 
-What a round does depends on the seed and its number only. Rounds that are done are kept in --folder: the same
-command goes on after them. Exits with 1 where anything was not as it must be.
+What a round does depends on the seed, its number, and how quick the machine is. Rounds that are done are kept
+in --folder: the same command goes on after them. Exits with 1 where anything was not as it must be.
 """
 
 import argparse
@@ -12,14 +12,14 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import yaml
 
-from tests.faults.kill_checks import Witness, differences, lost_locks
+from tests.faults.kill_checks import Witness, differences
 from tests.faults.kill_moments import Blow, Undisturbed, draw
 from tests.faults.kill_world import FILES, make_world, stages, trainings
 from tests.faults.killed_child import Child, Ending, call
@@ -79,11 +79,12 @@ class Bench:
         """Prepares, or finds prepared, a world of so many files and one undisturbed run of each step."""
         self.outputs, self._reference, self._desk = folder / "out", folder / "undisturbed", folder / "desk"
         self._folder, self._run_file = folder, folder / "run.yaml"
-        run = stages(folder / "world", self.outputs)
-        self.steps: dict[str, dict[str, Any]] = run | trainings(folder / "world", self.outputs)
+        # a step by itself reads what undisturbed ones have made, so that several can be struck together
+        run = stages(folder / "world", self._reference)
+        self.steps: dict[str, dict[str, Any]] = run | trainings(folder / "world", self._reference)
         self._in_run = list(run)
         if not (folder / "measured.json").exists():
-            self._measure(run, files)
+            self._measure(files)
         measured = json.loads((folder / "measured.json").read_text())
         self.undisturbed = {name: Undisturbed(**item) for name, item in measured["undisturbed"].items()}
         self._records: dict[str, int] = measured["records"]
@@ -107,25 +108,23 @@ class Bench:
             argv += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
         return argv
 
-    def start(self, subject: str, *more: str, blow: Blow | None = None, desk: str = "") -> Child:
-        """Starts its command; those that are at work at the same time need a desk each."""
-        return Child([*self.command(subject), *more], self.outputs, self._desk / desk, blow)
+    def start(self, subject: str, blow: Blow | None = None, desk: str = "") -> Child:
+        """Starts its command; of the same subject, those that are at work together need a desk each."""
+        return Child(self.command(subject), self.outputs, self._desk / (desk or subject), blow)
 
     def clear(self, subject: str) -> None:
-        """Removes what the subject makes; all that it is made from is there."""
+        """Removes what the subject makes."""
         for name in self._made_by(subject):
             shutil.rmtree(self.outputs / name, ignore_errors=True)
 
     def finish(self, subject: str, witness: Witness) -> list[str]:
-        """Runs the subject to its end, and puts in order what others are made from; returns all problems."""
+        """Runs the subject to its end; returns all problems, and keeps a copy of what has some."""
         ending = self.start(subject).ending()
         witness.saw(ending)
         problems = list(witness.problems)
         if ending.status != 0:
             problems.append(f"the rerun ended with status {ending.status}: {ending.err[-2000:]}")
-        for name in self._made_by(subject):
-            found = differences(self.outputs / name, self._reference / name)
-            problems += [f"{name}/{difference}" for difference in found]
+        problems += self.differences(subject)
         if problems:
             shutil.copytree(
                 self.outputs, self._folder / f"problem-{len(list(self._folder.glob('problem-*')))}"
@@ -135,19 +134,31 @@ class Bench:
                 shutil.copytree(self._reference / name, self.outputs / name)
         return problems
 
+    def differences(self, subject: str) -> list[str]:
+        """What differs between that which a subject has made and that of an undisturbed run."""
+        return [
+            f"{name}/{difference}"
+            for name in self._made_by(subject)
+            for difference in differences(self.outputs / name, self._reference / name)
+        ]
+
     def strike(self, number: int, subject: str, blows: Iterator[Blow]) -> Round:
         """Runs the subject under one blow after the other until it is complete."""
         done = Round(number, subject)
-        witness = Witness(self.outputs)
-        self.clear(subject)
+        witness = self._fresh(subject)
         for blow in blows:
             ending = self.start(subject, blow=blow).ending()
             at_work = self._step_at_work(subject)
             whole = witness.saw(ending)
             if ending.status == 0:
                 done.late += 1
-                break
-            done.problems += self._wrong_ending(blow, ending)
+                if done.blows:
+                    break
+                # the machine is quicker now than when it was measured
+                self.undisturbed[subject] = replace(self.undisturbed[subject], seconds=ending.seconds)
+                witness = self._fresh(subject)
+                continue
+            done.problems += self._wrong_ending(blow, ending, witness)
             done.blows.append(f"{blow} in {at_work}, {whole} whole")
             done.whole += whole
             if blow.signum == signal.SIGKILL:
@@ -158,7 +169,12 @@ class Bench:
         done.records = sum(self._records.get(name, 0) for name in again)
         return done
 
-    def _wrong_ending(self, blow: Blow, ending: Ending) -> list[str]:
+    def _fresh(self, subject: str) -> Witness:
+        """Clears the subject's folders; who follows what becomes of them."""
+        self.clear(subject)
+        return Witness(self.outputs, self._made_by(subject))
+
+    def _wrong_ending(self, blow: Blow, ending: Ending, witness: Witness) -> list[str]:
         """What is wrong with the end of a run that was struck and not complete."""
         wanted = -blow.signum if blow.signum == signal.SIGKILL else 128 + blow.signum
         if ending.status != wanted:
@@ -169,7 +185,7 @@ class Bench:
         wrong = [f"{blow}: stderr has {line!r}" for line in before if line not in self._said]
         if last != TOLD[signal.Signals(blow.signum)]:
             wrong.append(f"{blow}: the last line on stderr is {last!r}")
-        return wrong + [f"{blow}: {lock} is left behind" for lock in lost_locks(self.outputs)]
+        return wrong + [f"{blow}: {lock} is left behind" for lock in witness.locks()]
 
     def _made_by(self, subject: str) -> list[str]:
         return self._in_run if subject == WHOLE_RUN else [subject]
@@ -179,11 +195,12 @@ class Bench:
         made = self._made_by(subject)
         return next((name for name in made if not (self.outputs / name / "manifest.json").exists()), made[-1])
 
-    def _measure(self, run: dict[str, dict[str, Any]], files: int) -> None:
+    def _measure(self, files: int) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
         call(make_world, str(self._folder / "world"), files)
         common = {"num_threads": 1, "progress": "none"}
-        content = {"output": str(self.outputs), "options": common, "steps": run}
+        steps = stages(self._folder / "world", self.outputs)
+        content = {"output": str(self.outputs), "options": common, "steps": steps}
         self._run_file.write_text(yaml.safe_dump(content, sort_keys=False))
         undisturbed: dict[str, Undisturbed] = {}
         records: dict[str, int] = {}
@@ -195,11 +212,11 @@ class Bench:
             said.update(ending.err.splitlines())
             [moments] = ending.noted("moments")
             undisturbed[name] = Undisturbed(ending.seconds, moments)
+            shutil.copytree(self.outputs / name, self._reference / name)
         undisturbed[WHOLE_RUN] = Undisturbed(
-            sum(undisturbed[name].seconds for name in run),
-            {moment: count for name in run for moment, count in undisturbed[name].moments.items()},
+            sum(undisturbed[name].seconds for name in steps),
+            {moment: count for name in steps for moment, count in undisturbed[name].moments.items()},
         )
-        shutil.copytree(self.outputs, self._reference)
         measured = {
             "undisturbed": {name: asdict(item) for name, item in undisturbed.items()},
             "records": records,
@@ -211,8 +228,9 @@ class Bench:
 def play(bench: Bench, seed: int, number: int, subject: str, signals: list[int]) -> Round:
     """A round whose blows are drawn from the seed and its number."""
     random = Random(f"{seed} {number}")
-    blows = [draw(random, bench.undisturbed[subject], signals) for _ in range(random.randint(1, _MOST_BLOWS))]
-    return bench.strike(number, subject, iter(blows))
+    count = random.randint(1, _MOST_BLOWS)
+    blows = (draw(random, bench.undisturbed[subject], signals) for _ in range(count))
+    return bench.strike(number, subject, blows)
 
 
 def report(rounds: list[Round]) -> str:

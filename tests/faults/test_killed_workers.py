@@ -1,0 +1,104 @@
+"""A worker process of a real stage is killed at a random moment: the run says so, and a rerun makes it good."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from pipelines.dataset.target import WORK
+from pipelines.heartbeat import read_notes
+from pipelines.transforms.units import ComputeUnitFn
+from tests.faults.kill_checks import differences
+from tests.pipelines.commands import rag_beam
+from tests.pipelines.conftest import World
+
+_ROOT = Path(__file__).parents[2]
+_SEED = Random().randrange(1 << 32)
+_UNITS = 20  # of the world's 80 passages
+
+
+def options(world: World) -> dict[str, Any]:
+    return {
+        "passages": world.made("passages"),
+        "encoder": world.passage_encoder,
+        "unit_rows": 80 // _UNITS,
+        "num_threads": 1,
+        "progress": "none",
+    }
+
+
+def start(world: World, output: Path) -> subprocess.Popen:
+    """The stage with two workers, in a session of its own."""
+    words = [word for name, value in options(world).items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "pipelines.encode", *words, "--output", str(output)]
+    return subprocess.Popen(
+        [*command, "--direct_num_workers", "2"],
+        cwd=_ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def whole_units(output: Path) -> set[str]:
+    return {path.stem for path in (output / WORK / "units").glob("[0-9]*.parquet")}
+
+
+def kill_a_worker(launcher: subprocess.Popen, output: Path, units: int) -> set[str]:
+    """Kills one that is at a unit, when so many units or more are whole; returns what it was at."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        assert launcher.poll() is None, launcher.communicate()
+        notes = list(read_notes(str(output / WORK / "progress"))) if len(whole_units(output)) >= units else []
+        for pid in {note["pid"] for note in notes}:
+            os.kill(pid, signal.SIGSTOP)  # so that what it is at is still true when it dies
+            at_work = {
+                note["unit"] for note in read_notes(str(output / WORK / "progress")) if note["pid"] == pid
+            }
+            os.kill(pid, signal.SIGKILL if at_work else signal.SIGCONT)
+            if at_work:
+                return at_work
+        time.sleep(0.002)
+    raise AssertionError(f"no worker was seen at a unit after {units} units")
+
+
+def test_a_killed_workers_unit_is_named_and_done_by_the_rerun(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed, output = tmp_path / "undisturbed" / "out", tmp_path / "killed" / "out"
+    rag_beam("encode", **options(world), output=undisturbed)
+    units = Random(_SEED).randrange(_UNITS // 2)
+    print(f"seed {_SEED}: a worker is killed after {units} units")
+    launcher = start(world, output)
+    try:
+        at_work = kill_a_worker(launcher, output, units)
+        _, err = launcher.communicate(timeout=120)
+    finally:
+        launcher.kill()
+        launcher.wait()
+    assert launcher.returncode == 1
+    told = err.splitlines()[-1]
+    assert told.startswith("rag-beam: a worker process was killed by signal 9 ")
+    assert any(f"while it computed {unit}. " in told for unit in at_work)
+
+    whole = whole_units(output)
+    assert len(whole) >= units
+    computed: set[str] = set()
+    compute = ComputeUnitFn._compute
+
+    def noted(self: ComputeUnitFn, unit: Any) -> Any:
+        computed.add(f"{unit.source:05d}-{unit.number:06d}")
+        return compute(self, unit)
+
+    monkeypatch.setattr(ComputeUnitFn, "_compute", noted)
+    rag_beam("encode", **options(world), output=output)
+    assert computed.isdisjoint(whole)
+    assert len(computed | whole) == _UNITS
+    assert differences(output, undisturbed) == []
