@@ -21,8 +21,8 @@ ROW_GROUP_ROWS = 5_000
 
 _FOOTER_KEY = "rag_beam"
 
-# what Arrow raises for bytes that are not, or no longer, Parquet
-_BROKEN = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError)
+# what Arrow raises for bytes that are not, or no longer, Parquet; a column's name may be no UTF-8
+_BROKEN = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +172,11 @@ def inspect_table(storage: Storage, path: str, *, prove: bool = False) -> TableF
                 raise _damaged(path, error) from error
         metadata = parquet.metadata.metadata or {}
         footer = metadata.get(_FOOTER_KEY.encode())
-        return TableFile(
-            parquet.metadata.num_rows, parquet.schema_arrow, json.loads(footer) if footer else None
-        )
+        try:
+            told = json.loads(footer) if footer else None
+        except ValueError as error:
+            raise _damaged(path, error) from error
+        return TableFile(parquet.metadata.num_rows, parquet.schema_arrow, told)
 
 
 def read_batches(
@@ -205,6 +207,7 @@ def read_batches(
                 kept = batch.slice(dropped, left)
                 left -= kept.num_rows
                 if kept.num_rows:
+                    kept.validate(full=True)  # Arrow takes strings for UTF-8 unseen
                     yield conform(kept, target, path)
                 if left <= 0:
                     return

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pipelines.dataset.duplicates import read_duplicates
 from pipelines.dataset.ledger import Counts, is_flood
 from pipelines.dataset.manifest import Manifest, read_manifest, write_manifest
+from pipelines.dataset.seal import proved_table, write_seal
 from pipelines.dataset.target import Target
 from pipelines.dataset.unit import UnitReport, rejects_batch, unit_path
 from rag_core.errors import UsageError
@@ -90,7 +91,8 @@ def assemble_part(storage: Storage, target: Target, plan: PartPlan) -> WrittenFi
         "fingerprint": target.fingerprint,
         "segments": [[segment.unit_number, segment.begin, segment.end] for segment in plan.segments],
     }
-    existing = _existing_part(storage, path, footer)
+    seal = join(target.work_folder, "parts", f"{plan.name}.sha256")
+    existing = _existing_part(storage, path, seal, footer)
     if existing is not None:
         return existing
     duplicates = read_duplicates(storage, target, plan.buckets, plan.source)
@@ -100,6 +102,7 @@ def assemble_part(storage: Storage, target: Target, plan: PartPlan) -> WrittenFi
                 creation.writer.write(batch)
         creation.writer.footer = footer
     assert creation.written is not None  # set when the block ends without an exception
+    write_seal(storage, seal, creation.written.sha256)
     return creation.written
 
 
@@ -281,13 +284,8 @@ def _origins(storage: Storage, target: Target, unit: UnitReport) -> list[str]:
     return footer["origins"]
 
 
-def _existing_part(storage: Storage, path: str, footer: dict) -> WrittenFile | None:
-    if not storage.exists(path):
-        return None
-    try:
-        table = inspect_table(storage, path, prove=True)
-    except UsageError:
-        return None
-    if table.footer != footer:
+def _existing_part(storage: Storage, path: str, seal: str, footer: dict) -> WrittenFile | None:
+    table = proved_table(storage, path, seal)
+    if table is None or table.footer != footer:
         return None
     return WrittenFile(file_name(path), table.rows, storage.size(path), file_sha256(storage, path))

@@ -1,8 +1,8 @@
 """A unit: what is computed, committed and resumed.
 
-Three files under OUT/.work/units, committed in this order: the rejects, the keys, and last the
-rows, whose footer holds the unit's fingerprint, its counts and the other files' checksums. So a unit
-whose rows file is there is whole, and a rerun skips it.
+Files under OUT/.work/units, committed in this order: the rejects, the keys, and last the rows, whose
+footer holds the unit's fingerprint, its counts and the other files' checksums. So a unit whose rows
+file is there is whole, and a rerun skips it; a seal, written afterwards, proves that file.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ import pyarrow as pa
 
 from pipelines.dataset.ledger import Counts
 from pipelines.dataset.manifest import fingerprint
+from pipelines.dataset.seal import proved_table, write_seal
 from pipelines.dataset.target import Target
-from rag_core.errors import UsageError
 from rag_core.records import EXCERPT_CHARACTERS, LeaveOutReason, LeftOut, Reject
 from rag_core.storage import Storage, file_sha256, join
-from rag_core.tables import HashingFile, TableCreation, TableWriter, create_table, inspect_table
+from rag_core.tables import HashingFile, TableCreation, TableWriter, create_table
 from schemas import TABLES
 
 # One entry for each record whose id must be unique: the id's hash, the rows that came of the
@@ -38,6 +38,7 @@ _REJECTS_BUFFERED = 1_000
 # what the unit's other files end in
 _REJECTS = "rejects.parquet"
 _KEYS = "keys"
+_SEAL = "sha256"
 
 R = TypeVar("R")
 
@@ -213,6 +214,8 @@ def create_unit(storage: Storage, target: Target, unit: Unit) -> Iterator[UnitWr
             "counts": writer.counts.to_json(),
             "side_files": writer.side_files(),
         }
+    assert creation.written is not None  # set when the block ends without an exception
+    write_seal(storage, unit_path(target, unit, _SEAL), creation.written.sha256)
 
 
 def committed_report(storage: Storage, target: Target, unit: Unit) -> UnitReport | None:
@@ -220,14 +223,10 @@ def committed_report(storage: Storage, target: Target, unit: Unit) -> UnitReport
 
     It is read to its end: a unit is computed once, and would carry damage into every later stage.
     """
-    path = unit_path(target, unit, "parquet")
-    if not storage.exists(path):
-        return None
-    try:
-        table = inspect_table(storage, path, prove=True)
-    except UsageError:
-        return None  # damaged after it was committed: computed again
-    if not table.footer or table.footer.get("unit_fingerprint") != unit_fingerprint(target, unit):
+    table = proved_table(storage, unit_path(target, unit, "parquet"), unit_path(target, unit, _SEAL))
+    if table is None or not table.footer:
+        return None  # not there, or damaged after it was committed
+    if table.footer.get("unit_fingerprint") != unit_fingerprint(target, unit):
         return None
     for suffix, sha256 in table.footer.get("side_files", {}).items():
         side_file = unit_path(target, unit, suffix)

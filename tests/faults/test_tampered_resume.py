@@ -7,18 +7,29 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipelines.dataset.manifest import MANIFEST
-from pipelines.dataset.target import WORK
+from pipelines.dataset.target import WORK, Target
+from pipelines.dataset.unit import Unit, committed_report
+from pipelines.filesystems import STORAGE
+from rag_core.training.checkpoint import read_checkpoint
 from tests.faults.full_disk import no_room_at
 from tests.faults.refused import Options, refusal
 from tests.pipelines.commands import history_of, manifest_of, rag_beam, read_rejects, read_table, status_of
 from tests.pipelines.conftest import World
 from tests.pipelines.damage import flip_byte
-from tests.pipelines.dataset.running import run, unit_file
-from tests.pipelines.dataset.small_stage import Sources, computed, set_trap
+from tests.pipelines.dataset.running import flip_a_bit, run, unit_file
+from tests.pipelines.dataset.small_stage import (
+    ListRecords,
+    RecordsSettings,
+    Sources,
+    computed,
+    set_trap,
+    target_of,
+)
 
-# two units in two sources with rejects and ids that come twice; a third that is stopped
+# three units of two sources, with rejects and ids that come twice; the last one is stopped at
 RECORDS: Sources = [
     [[["a", 1, "accept"], ["b", 2, "bad_row"], ["c", 1, "accept"]], [["a", 1, "accept"], ["d", 1, "accept"]]],
     [[["c", 1, "accept"], ["e", 1, "bad_json"]]],
@@ -56,6 +67,56 @@ def test_a_file_of_a_unit_that_is_not_what_was_committed_is_not_taken(
     assert read_table(tmp_path / "out").equals(read_table(tmp_path / "undisturbed"))
     assert read_rejects(tmp_path / "out") == read_rejects(tmp_path / "undisturbed")
     assert manifest_of(tmp_path / "out").counts == manifest_of(tmp_path / "undisturbed").counts
+
+
+@pytest.fixture
+def stopped_unit(tmp_path: Path) -> tuple[Target, Unit, Path]:
+    """A committed unit of a run that was stopped: its target, the unit, the file of its rows."""
+    stop(tmp_path)
+    records, output = str(tmp_path / "records.json"), str(tmp_path / "out")
+    target = target_of(RecordsSettings(records=records, output=output, unique=True))
+    return target, next(ListRecords(records).plan()), unit_file(tmp_path / "out", "0-0")
+
+
+def test_a_flipped_bit_anywhere_in_a_units_rows_is_found(stopped_unit: tuple[Target, Unit, Path]) -> None:
+    """Also in the footer, which has no checksum of Parquet's."""
+    target, unit, rows = stopped_unit
+    whole = rows.read_bytes()
+    assert committed_report(STORAGE, target, unit) is not None
+    for place in range(len(whole)):
+        rows.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert committed_report(STORAGE, target, unit) is None, place
+
+
+def test_a_unit_whose_run_was_killed_before_its_seal_is_whole(
+    stopped_unit: tuple[Target, Unit, Path],
+) -> None:
+    target, unit, rows = stopped_unit
+    sealed = committed_report(STORAGE, target, unit)
+    rows.with_suffix(".sha256").unlink()
+    assert committed_report(STORAGE, target, unit) == sealed
+    flip_a_bit(rows)
+    assert committed_report(STORAGE, target, unit) is None
+
+
+@pytest.mark.parametrize("damage", ["flipped", "emptied", "of another run"])
+def test_a_part_that_is_not_what_was_assembled_is_assembled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    """Also where Parquet has no checksum: at the end, in the footer."""
+    run(tmp_path, output="undisturbed", sources=RECORDS)
+    run(tmp_path, "--flavour", "other", output="others")
+    with monkeypatch.context() as patch:
+        no_room_at(patch, f"out/{MANIFEST}")
+        assert run(tmp_path) == 1
+    name = "part-00000-00000.parquet"
+    part = tmp_path / "out" / name
+    if damage == "flipped":
+        flip_byte(part, -100)
+    else:
+        UNIT_DAMAGE[damage](part, tmp_path / "others" / name)
+    assert run(tmp_path) == 0
+    assert part.read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
 
 
 PLAN_DAMAGE: dict[str, Callable[[bytes], bytes]] = {
@@ -114,7 +175,7 @@ def test_an_index_is_not_called_whole_over_a_file_that_changed_before_the_resume
     output = tmp_path / "index"
     options = stopped_index(world, output, monkeypatch)
     if file == "the shards' list":
-        [victim] = (output / WORK / "shards").glob("part-*")
+        [victim] = (output / WORK).rglob("shards/part-*")
     else:
         victim = output / file
     flip_byte(victim, -1)
@@ -179,3 +240,19 @@ def test_a_checkpoint_that_is_not_the_runs_own_is_refused(
     rag_beam("train_retriever", **training, learning_rate=1e-4, output=output)
     rag_beam("train_retriever", **training, learning_rate=1e-4, output=tmp_path / "undisturbed")
     assert history_of(output) == history_of(tmp_path / "undisturbed")
+
+
+def test_a_checkpoint_of_an_earlier_version_is_resumed_from(
+    training: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has no checksum at its end, and does not tell which run it is of."""
+    output = tmp_path / "out"
+    checkpoint = output / WORK / "checkpoint.pt"
+    with monkeypatch.context() as patch:
+        no_room_at(patch, "history.parquet")
+        assert status_of("train_retriever", **training, output=output) == 1
+    state = read_checkpoint(STORAGE, str(checkpoint))
+    del state["belongs_to"]
+    torch.save(state, checkpoint)
+    rag_beam("train_retriever", **training, output=output)
+    assert "goes on after step 4" in capsys.readouterr().out
