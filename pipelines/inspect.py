@@ -8,8 +8,8 @@ from typing import Any
 from pipelines.dataset.manifest import Manifest, read_manifest
 from pipelines.dataset.reader import find_table, open_dataset
 from pipelines.dataset.target import is_unfinished
+from pipelines.exit_status import exit_status
 from pipelines.filesystems import STORAGE
-from pipelines.launch import exit_status
 from pipelines.options import CommandParser, Settings, add_arguments, option, parse
 from pipelines.terminal import printable
 from rag_core.errors import UsageError

@@ -1,15 +1,12 @@
 """Runs a stage: options to settings, settings to data sets to make, those to a Beam pipeline."""
 
 import argparse
-import contextlib
-import errno
 import gc
 import logging
 import os
-import signal
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
@@ -25,32 +22,15 @@ from pipelines.dataset.parts import flood_counts
 from pipelines.dataset.target import Target, claim
 from pipelines.dataset.withdrawal import withdrawn_on_mistake
 from pipelines.estimates.forecasts import Estimate, Forecasts
+from pipelines.exit_status import exit_status
 from pipelines.filesystems import STORAGE
-from pipelines.local_workers import WorkerDied, run_with_workers
+from pipelines.local_workers import run_with_workers
 from pipelines.options import CommandParser, ModelSettings, S, StageSettings, add_arguments, parse
 from pipelines.progress import Progress
 from pipelines.transforms.failures import WorkFailed, forget_failure, raise_failure
-from rag_core.errors import RagBeamError, UsageError
+from rag_core.errors import UsageError
 
-_ENDINGS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-# what a system says of a path that a user gave wrongly; a full disk, for one, is another matter
-_REFUSED = frozenset(
-    {
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.ENOENT,
-        errno.ENOTDIR,
-        errno.EISDIR,
-        errno.ELOOP,
-        errno.ENAMETOOLONG,
-    }
-)
 _IN_PROCESS = ("DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
-
-
-class Interrupted(BaseException):
-    """A signal asked this process to end."""
 
 
 @dataclass(frozen=True)
@@ -150,62 +130,6 @@ class Stage(Command[S]):
         return manifest
 
 
-@dataclass
-class ExitStatus:
-    """What the process is to end with."""
-
-    code: int = 0
-
-
-@contextlib.contextmanager
-def exit_status() -> Iterator[ExitStatus]:
-    """Turns what ends a command into its exit status and, where it is ours, one sentence."""
-    status = ExitStatus()
-    received: list[int] = []
-
-    def interrupt(signum: int, frame: Any) -> None:
-        received.append(signum)
-        raise Interrupted
-
-    # a shell that starts a command in the background has SIGINT ignored: it stays so
-    heeded = [number for number in _ENDINGS if signal.getsignal(number) is not signal.SIG_IGN]
-    previous = {number: signal.signal(number, interrupt) for number in heeded}
-    try:
-        yield status
-        if sys.stdout is not None:  # closed before we began
-            sys.stdout.flush()
-    except BaseException as error:
-        if received:  # whatever the error is now: Beam wraps what passes through a DoFn in a RuntimeError
-            _stop_at_once(received[0])
-        failure = _told(error)
-        if failure is None:
-            raise
-        print(f"rag-beam: {failure}", file=sys.stderr, flush=True)
-        if isinstance(error, WorkerDied):
-            _exit_at_once(error.exit_status)
-        status.code = failure.exit_status
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _told(error: BaseException) -> RagBeamError | None:
-    """The error as one that is told in a sentence; None where it is not understood."""
-    if isinstance(error, RagBeamError):
-        return error
-    if isinstance(error, BrokenPipeError):
-        # what is still in the buffer would fail again when the process ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return RagBeamError(
-            "nobody reads the standard output any more; what was made is kept, and the command can be given again"
-        )
-    if isinstance(error, OSError) and error.errno in _REFUSED and error.filename is not None:
-        return UsageError(
-            f"{os.fsdecode(error.filename)}: {error.strerror}; give a path that can be read or written"
-        )
-    return None
-
-
 def pipeline_options(beam_args: Sequence[str]) -> PipelineOptions:
     """Beam's options, with the in-process runner where a local one is asked for or none is named.
 
@@ -289,18 +213,3 @@ def _run_pipeline(tasks: list[Task], options: PipelineOptions) -> None:
         run(FnApiRunner())
     else:  # a process each: threads would share one lock
         run_with_workers(run, [task.target for task in tasks])
-
-
-def _stop_at_once(signum: int) -> None:
-    print(
-        f"rag-beam: {_ENDINGS[signum]}; what is whole is kept, the same command goes on from there",
-        file=sys.stderr,
-        flush=True,
-    )
-    _exit_at_once(128 + signum)
-
-
-def _exit_at_once(status: int) -> None:
-    """Ends the process without waiting for the threads that Beam runs bundles in."""
-    sys.stdout.flush()
-    os._exit(status)

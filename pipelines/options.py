@@ -7,6 +7,8 @@ that name the option.
 
 import argparse
 import difflib
+import os
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -17,6 +19,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentP
 from pydantic.fields import FieldInfo
 
 from rag_core.errors import UsageError
+from rag_core.storage import is_local
 
 PathKind = Literal["data", "model"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -47,7 +50,9 @@ def option(
 class Settings(pydantic.BaseModel):
     """Frozen and validated; unknown names are refused."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
+    )
 
     def result_settings(self) -> dict[str, Any]:
         """The options that change a result, as JSON values."""
@@ -87,6 +92,39 @@ class StageSettings(Settings):
         "of a model's weights and arithmetic; matters to stages with a model", "auto", changes_result=False
     )
 
+    @pydantic.field_validator("output")
+    @classmethod
+    def _output_can_be_told(cls, output: str) -> str:
+        try:
+            output.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                "its name is not UTF-8, so that no manifest could tell it; give another"
+            ) from error
+        return output
+
+    @pydantic.field_validator("device")
+    @classmethod
+    def _device_is_a_name(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+            raise ValueError("expected auto, cpu, cuda or cuda:N")
+        return device
+
+    @pydantic.model_validator(mode="after")
+    def _output_lies_apart(self) -> "StageSettings":
+        """What is read must outlive --overwrite, and what is written must not be read by the next run."""
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if path_kind(field) is None or name == "output" or not value:
+                continue
+            for path in value if isinstance(value, list) else [value]:
+                if lies_within(self.output, path) or lies_within(path, self.output):
+                    raise ValueError(
+                        f"--output {self.output}: lies within --{name} {path}, or that within it; give a folder apart "
+                        "from what is read"
+                    )
+        return self
+
 
 class ModelSettings(StageSettings):
     """What a stage that runs a model takes besides."""
@@ -111,6 +149,12 @@ def path_kind(field: FieldInfo) -> PathKind | None:
     """What the option's value leads to; None where it is no path."""
     extra = field.json_schema_extra
     return extra.get("path") if isinstance(extra, dict) else None  # type: ignore[return-value]
+
+
+def lies_within(path: str, folder: str) -> bool:
+    """Whether a path is a folder, or below it, however both are spelt; nothing needs to be there."""
+    inner, outer = (os.path.realpath(name) if is_local(name) else name.rstrip("/") for name in (path, folder))
+    return f"{inner}/".startswith(f"{outer.rstrip('/')}/")
 
 
 S = TypeVar("S", bound=Settings)

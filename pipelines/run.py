@@ -4,35 +4,23 @@ import argparse
 import contextlib
 import dataclasses
 import gc
-import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
-
-import pydantic
-import yaml
 
 from pipelines import chunk, classify, encode, evaluate, generate, index, retrieve, train_rag, train_retriever
 from pipelines.dataset.manifest import MANIFEST, Manifest, read_manifest
 from pipelines.dataset.target import is_unfinished
 from pipelines.estimates.forecasts import Forecasts, NothingKnown
 from pipelines.estimates.sample_run import folder_bytes
-from pipelines.filesystems import STORAGE, is_local
-from pipelines.launch import Command, exit_status, worker_count
-from pipelines.options import (
-    CommandParser,
-    Settings,
-    StageSettings,
-    add_arguments,
-    option,
-    parse,
-    path_kind,
-    validated,
-)
+from pipelines.exit_status import exit_status
+from pipelines.filesystems import STORAGE
+from pipelines.launch import Command, worker_count
+from pipelines.options import CommandParser, Settings, add_arguments, option, parse
+from pipelines.run_file import Job, Step, read_run_file
 from pipelines.run_plan import Outcome, PlannedStep, comparison_table, plan_table, read_plan, write_plan
-from rag_core.errors import RagBeamError, UsageError
+from rag_core.errors import RagBeamError
 from rag_core.peak_memory import PeakMemory
 from rag_core.storage import join
 
@@ -71,42 +59,6 @@ class RunSettings(Settings):
     )
 
 
-class RunFile(Settings):
-    """The content of a run file.
-
-    Attributes:
-      output: folder that gets a folder for each step.
-      options: given to every step whose stage has them.
-      steps: by name, in the order they are run: `stage` and the stage's options.
-    """
-
-    output: str
-    options: dict[str, Any] = pydantic.Field(default_factory=dict)
-    steps: dict[str, dict[str, Any]] = pydantic.Field(min_length=1)
-
-
-@dataclass(frozen=True)
-class Step:
-    """A stage with its settings, under a name of its own."""
-
-    name: str
-    stage: Command[Any]
-    settings: StageSettings
-
-    @property
-    def folder(self) -> str:
-        """Its output."""
-        return self.settings.output
-
-
-@dataclass(frozen=True)
-class Job:
-    """The steps to run, and the folder that holds a folder for each."""
-
-    output: str
-    steps: list[Step]
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the steps from a command line; returns the exit status."""
     with exit_status() as status:
@@ -134,33 +86,9 @@ def read_job(path: str, settings: RunSettings) -> Job:
     """The steps of a run file that `--only` leaves, validated before the first one begins.
 
     Raises:
-      UsageError: the file cannot be read or is not a run file; a step's stage or option does not
-        exist or does not fit; `--only` names nothing.
+      UsageError: as `read_run_file`.
     """
-    try:
-        with STORAGE.open(path) as file:
-            content = yaml.safe_load(file.read())
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such run file") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: is not YAML: {error}") from error
-    if not isinstance(content, Mapping):
-        raise UsageError(f"{path}: expected a mapping with output and steps, see rag-beam run --help")
-    run_file = validated(RunFile, content, where=path)
-    base = os.path.dirname(path) or "."
-    output = settings.output or _relative_to(base, run_file.output)
-    outputs = {name: join(output, name) for name in run_file.steps}
-    steps = [
-        _step(path, base, name, fields, run_file.options, outputs) for name, fields in run_file.steps.items()
-    ]
-    wanted = settings.only
-    if wanted is None:
-        return Job(output, steps)
-    known = {step.name for step in steps} | {step.stage.name for step in steps}
-    for name in wanted:
-        if name not in known:
-            raise UsageError(f"--only {name}: {path} has the steps {', '.join(outputs)}")
-    return Job(output, [step for step in steps if step.name in wanted or step.stage.name in wanted])
+    return read_run_file(path, STAGES, output=settings.output, only=settings.only)
 
 
 def run(job: Job, beam_args: Sequence[str]) -> None:
@@ -245,48 +173,6 @@ def _named(step: Step) -> Iterator[None]:
     except RagBeamError as error:
         error.args = (f"{step.name}: {error}",)
         raise
-
-
-def _step(
-    path: str,
-    base: str,
-    name: str,
-    fields: Mapping[str, Any],
-    common: Mapping[str, Any],
-    outputs: Mapping[str, str],
-) -> Step:
-    where = f"{path}: step {name}"
-    if fields.get("stage") not in STAGES:
-        raise UsageError(f"{where}: stage is {fields.get('stage')!r}, expected one of {', '.join(STAGES)}")
-    stage = STAGES[fields["stage"]]
-    known = stage.settings.model_fields
-    values = {key: value for key, value in common.items() if key in known}
-    values |= {key: value for key, value in fields.items() if key != "stage"}
-    if "output" in values:
-        raise UsageError(
-            f"{where}: has an output of its own; a step's output is its name under the run's output"
-        )
-    for key, value in values.items():
-        kind = path_kind(known[key]) if key in known else None
-        if kind is not None:
-            several = isinstance(value, list)
-            resolved = [_resolve(base, str(item), kind, outputs) for item in (value if several else [value])]
-            values[key] = resolved if several else resolved[0]
-    return Step(name, stage, validated(stage.settings, values | {"output": outputs[name]}, where=where))
-
-
-def _resolve(base: str, value: str, kind: str, outputs: Mapping[str, str]) -> str:
-    step, _, below = value.partition("/")
-    if step in outputs:
-        return join(outputs[step], below) if below else outputs[step]
-    relative = _relative_to(base, value)
-    if kind == "model" and not STORAGE.exists(relative):
-        return value  # a hub id
-    return relative
-
-
-def _relative_to(base: str, path: str) -> str:
-    return path if os.path.isabs(path) or not is_local(path) else os.path.normpath(os.path.join(base, path))
 
 
 if __name__ == "__main__":

@@ -18,10 +18,9 @@ from pipelines.training.stage import Training, TrainingPlan, TrainStage, trainin
 from pipelines.transforms.index_manifest import index_manifest
 from rag_core.classification import LabelSet
 from rag_core.encoders.loading import PASSAGE_ENCODER_KEY
-from rag_core.encoders.pretrained import read_json
 from rag_core.errors import UsageError
 from rag_core.mips.index import MipsIndex
-from rag_core.model_files import model_fingerprint, resolve_model
+from rag_core.model_files import model_fingerprint, read_config, resolve_model
 from rag_core.training.documents import (
     DocumentSource,
     GivenDocuments,
@@ -168,7 +167,7 @@ def _question_encoder(settings: TrainRagSettings) -> str | None:
 
 
 def _config(model: str) -> dict[str, Any]:
-    return dict(read_json(resolve_model(model) / "config.json"))
+    return read_config(resolve_model(model) / "config.json")
 
 
 def _check_index(
@@ -211,6 +210,9 @@ def _begin(
     questions = trained_on.read(settings.n_docs, model.generator.contexts, ledger)
     held_out = validation.read(settings.n_docs, model.generator.contexts, ledger)[: settings.max_validation]
     ledger.counts.extra["validation_questions"] = len(held_out)
+    if not questions:
+        given = [*(settings.questions or []), *(settings.retrievals or [])]
+        raise UsageError(f"{' '.join(given)}: none of its questions has an answer that can be trained on")
     if settings.validation and not held_out:
         raise UsageError(f"--validation {' '.join(settings.validation)}: none of its questions has an answer")
     learner = RagLearner(

@@ -139,6 +139,10 @@ def _begin(
     questions = read_training_questions(question_sources, ledger)
     validation = read_training_questions(validation_sources, ledger)[: settings.max_validation]
     ledger.counts.extra["validation_questions"] = len(validation)
+    if not questions:
+        raise UsageError(
+            f"--questions {' '.join(settings.questions)}: none of its questions has a passage that answers it"
+        )
     if validation_sources and not validation:
         raise UsageError(
             f"--validation {' '.join(settings.validation or [])}: none of its questions has a passage that answers it"

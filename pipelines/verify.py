@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from pipelines.estimates.sample_run import folder_bytes
+from pipelines.exit_status import exit_status
 from pipelines.filesystems import STORAGE
-from pipelines.launch import exit_status
 from pipelines.options import CommandParser, Settings, add_arguments, option, parse
 from pipelines.proofs.findings import Outcome, Report
 from pipelines.proofs.folders import find_folders, prove_folder

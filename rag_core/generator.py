@@ -1,6 +1,5 @@
 """Generators: seq2seq models with what decoding needs to know about them, and how they are loaded."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,11 @@ from transformers import (
 
 from rag_core.context import ContextFormat, ContextTokenizer
 from rag_core.decoder import DecoderModel
-from rag_core.errors import UsageError
+from rag_core.errors import UsageError, reason_of
 from rag_core.model_files import (
+    check_weights,
     model_fingerprint,
+    read_config,
     resolve_device,
     resolve_dtype,
     resolve_model,
@@ -155,28 +156,36 @@ def load_generator(
     """
     folder = resolve_model(model)
     where = resolve_device(device)
-    top = _read_json(folder / "config.json")
+    top = _read_if_there(folder / "config.json")
     if top is None:
         raise UsageError(f"{folder}: holds no config.json; give the folder of a seq2seq or RAG checkpoint")
     settings: dict[str, Any] = {
         "dtype": resolve_dtype(dtype, where),
         "use_safetensors": use_safetensors(folder, allow_pickle),
         "local_files_only": True,
+        "output_loading_info": True,
+        "ignore_mismatched_sizes": True,  # told by `check_weights`
     }
     is_rag = top.get("model_type") == "rag"
     try:
         if is_rag:
-            weights = RagSequenceForGeneration.from_pretrained(folder, **settings).generator
+            loaded, report = RagSequenceForGeneration.from_pretrained(folder, **settings)
+            weights = loaded.generator
         else:
-            weights = AutoModelForSeq2SeqLM.from_pretrained(folder, **settings)
+            loaded, report = AutoModelForSeq2SeqLM.from_pretrained(folder, **settings)
+            weights = loaded
+        check_weights(folder, loaded, report, lambda name: "question_encoder" not in name)
         tokenizer = _load_tokenizer(folder / "generator_tokenizer" if is_rag else folder, weights.config)
-    except (OSError, ValueError) as error:
+    except UsageError:
+        raise
+    except Exception as error:  # OSError, ValueError, RuntimeError, SafetensorError …: by what is damaged
         raise UsageError(
             f"{folder}: not a generator that transformers can load (model_type {top.get('model_type')}); expected "
-            f"a seq2seq checkpoint such as BART or T5, or a RAG checkpoint with generator_tokenizer/: {error}"
+            "a seq2seq checkpoint such as BART or T5, or a RAG checkpoint with generator_tokenizer/ "
+            f"({reason_of(error)})"
         ) from error
     nested = (top.get("generator") or {}) if is_rag else {}
-    generation = _read_json(folder / "generation_config.json") or {}
+    generation = _read_if_there(folder / "generation_config.json") or {}
     prompt, end_token = _framing_tokens(folder, [generation, top, nested], weights.config.to_dict())
     return Generator(
         weights.to(where),
@@ -190,9 +199,11 @@ def load_generator(
 
 
 def _load_tokenizer(folder: Path, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
-    tokenizer = AutoTokenizer.from_pretrained(folder, config=config)
+    tokenizer = AutoTokenizer.from_pretrained(folder, config=config) if folder.is_dir() else None
     # without its files transformers makes a tokenizer of special tokens only
-    if not any((folder / name).is_file() for name in tokenizer.vocab_files_names.values()):
+    if tokenizer is None or not any(
+        (folder / name).is_file() for name in tokenizer.vocab_files_names.values()
+    ):
         raise UsageError(f"{folder}: holds no tokenizer; add the tokenizer.json of the checkpoint")
     if not tokenizer.is_fast:
         raise UsageError(f"{folder}: its tokenizer gives no character offsets; add a tokenizer.json")
@@ -248,11 +259,5 @@ def _first_token(folder: Path, name: str, configs: Iterable[dict[str, Any]]) -> 
     return None
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{path}: not valid JSON ({error})") from error
-    return content if isinstance(content, dict) else None
+def _read_if_there(path: Path) -> dict[str, Any] | None:
+    return read_config(path) if path.is_file() else None

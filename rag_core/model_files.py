@@ -6,11 +6,13 @@ caller allows pickles, since unpickling runs code. Remote code of a model is nev
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from rag_core.errors import UsageError
+from rag_core.errors import UsageError, reason_of
 
 _PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 # weights of other frameworks and texts about the model: they do not change a result
@@ -36,8 +38,8 @@ def resolve_model(model: str) -> Path:
         return Path(snapshot_download(model, ignore_patterns=[f"*{suffix}" for suffix in _IGNORED]))
     except Exception as error:
         raise UsageError(
-            f"{model}: neither a local folder nor a model that the hub gives ({type(error).__name__}); "
-            "give a folder that holds config.json and model.safetensors"
+            f"{model}: neither a local folder nor a model that the hub gives "
+            f"({type(error).__name__}: {reason_of(error)}); give a folder that holds config.json and model.safetensors"
         ) from error
 
 
@@ -112,6 +114,62 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     return dtypes[name]
 
 
+def read_json(path: Path) -> Any:
+    """A JSON file of a model folder.
+
+    Raises:
+      UsageError: it is not there or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: cannot be read as JSON ({error}); the model folder is damaged") from error
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A JSON object of a model folder.
+
+    Raises:
+      UsageError: it is not there, not JSON, or another value.
+    """
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise UsageError(
+            f"{path}: expected a JSON object, got a {type(config).__name__}; the model folder is damaged"
+        )
+    return config
+
+
+def check_weights(
+    folder: Path, model: torch.nn.Module, report: Mapping[str, Any], needed: Callable[[str], bool]
+) -> None:
+    """Refuses a model some of whose weights transformers made up, as they were not there, or of other shapes.
+
+    Args:
+      model: as `from_pretrained` with `ignore_mismatched_sizes` made it.
+      report: its `output_loading_info`.
+      needed: whether a weight of this name takes part in what is computed.
+
+    Raises:
+      UsageError: names the first weight.
+    """
+    # what a checkpoint may lack: buffers, which are made as the architecture has them, and tied weights
+    parameters = {name for name, _ in model.named_parameters()}
+    missing = sorted(name for name in report["missing_keys"] if name in parameters and needed(name))
+    if missing:
+        raise UsageError(
+            f"{folder}: lacks {len(missing)} of the weights of {type(model).__name__}, first {missing[0]}; the "
+            "checkpoint is incomplete or of another architecture than its config.json says"
+        )
+    others = sorted(item for item in report["mismatched_keys"] if needed(item[0]))
+    if others:
+        name, found, expected = others[0]
+        raise UsageError(
+            f"{folder}: {name} has the shape {list(found)}, in {type(model).__name__} of its config.json "
+            f"{list(expected)}; weights and config.json are of different models"
+        )
+
+
 def describe_model(folder: str) -> dict[str, str]:
     """What a model folder holds, from its configuration alone.
 
@@ -119,11 +177,8 @@ def describe_model(folder: str) -> dict[str, str]:
       UsageError: there is no configuration that can be read.
     """
     found = Path(folder)
-    config_path = found / ("config.json" if (found / "config.json").is_file() else "modules.json")
-    try:
-        config = json.loads(config_path.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{config_path}: cannot be read as JSON ({error})") from error
+    has_config = (found / "config.json").is_file()
+    config = read_config(found / "config.json") if has_config else read_json(found / "modules.json")
     weights = sum(path.stat().st_size for path in found.rglob("*.safetensors"))
     description = {"fingerprint": model_fingerprint(found), "weights": f"{weights:,} bytes of safetensors"}
     if (found / "modules.json").is_file():

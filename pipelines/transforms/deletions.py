@@ -75,6 +75,8 @@ def read_ids(path: str) -> list[str]:
                 ids = [line.strip() for line in file.read().decode().splitlines()]
     except FileNotFoundError as error:
         raise UsageError(f"--delete {path}: no such file") from error
+    except IsADirectoryError as error:
+        raise UsageError(f"--delete {path}: is a folder; give a file of passage ids, one a line") from error
     except (UnicodeDecodeError, pa.ArrowInvalid, KeyError) as error:
         raise UsageError(
             f"--delete {path}: expected passage ids, one a line in UTF-8, or Parquet with a passage_id ({error})"

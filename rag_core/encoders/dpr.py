@@ -23,12 +23,12 @@ from rag_core.encoders.pretrained import (
     from_pretrained,
     load_model,
     load_tokenizer,
-    read_json,
     usable_tokens,
 )
 from rag_core.encoders.tokenization import tokenizing
 from rag_core.encoders.tower import Tower
 from rag_core.errors import UsageError
+from rag_core.model_files import read_config
 
 RAG_QUESTION_TOKENIZER = "question_encoder_tokenizer"
 
@@ -57,7 +57,7 @@ def load_question_model(
     Raises:
       UsageError: the folder holds neither, or the checkpoint's question encoder is not DPR's.
     """
-    if read_json(folder / "config.json").get("model_type") != "rag":
+    if read_config(folder / "config.json").get("model_type") != "rag":
         return load_model(DPRQuestionEncoder, folder, settings), load_tokenizer(folder)
     config = from_pretrained(RagConfig, folder).question_encoder
     if not isinstance(config, DPRConfig):

@@ -5,9 +5,15 @@ from pathlib import Path
 
 from rag_core.encoders import dpr, sentence_transformers
 from rag_core.encoders.encoder import EncoderKind, PassageEncoder, QuestionEncoder, check_passage_template
-from rag_core.encoders.pretrained import LoadSettings, read_json
+from rag_core.encoders.pretrained import LoadSettings
 from rag_core.errors import UsageError
-from rag_core.model_files import model_fingerprint, resolve_device, resolve_dtype, resolve_model
+from rag_core.model_files import (
+    model_fingerprint,
+    read_config,
+    resolve_device,
+    resolve_dtype,
+    resolve_model,
+)
 
 PASSAGE_ENCODER_KEY = "passage_encoder_fingerprint"
 """Where in config.json our trainers record which passage encoder a question encoder belongs to."""
@@ -106,7 +112,7 @@ def load_question_encoder(
         EncoderKind.DPR,
         fingerprint,
         dpr.load_question_tower(folder, settings),
-        passage_encoder_fingerprint=read_json(folder / "config.json").get(PASSAGE_ENCODER_KEY),
+        passage_encoder_fingerprint=read_config(folder / "config.json").get(PASSAGE_ENCODER_KEY),
     )
 
 
@@ -120,7 +126,7 @@ def _recognise(folder: Path) -> _Content:
         return _Content.SENTENCE_TRANSFORMERS
     if not (folder / "config.json").is_file():
         raise _unknown(folder, "neither config.json nor modules.json")
-    config = read_json(folder / "config.json")
+    config = read_config(folder / "config.json")
     model_type = config.get("model_type")
     if model_type == "rag":
         return _Content.RAG_CHECKPOINT

@@ -1,6 +1,5 @@
 """Model folders through transformers: refused where transformers would make up what is missing."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,8 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from rag_core.errors import UsageError
-from rag_core.model_files import use_safetensors
+from rag_core.errors import UsageError, reason_of
+from rag_core.model_files import check_weights, use_safetensors
 
 _MIN_TOKENS = 8  # [CLS] title [SEP] text [SEP] with something left of both
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.bpe.codes")
@@ -34,9 +33,9 @@ def from_pretrained(loader: Any, folder: Path, **options: Any) -> Any:
     try:
         return loader.from_pretrained(folder, trust_remote_code=False, **options)
     except Exception as error:  # OSError, ValueError, RuntimeError, SafetensorError …: by what is damaged
-        reason = next(iter(str(error).splitlines()), "")
         raise UsageError(
-            f"{folder}: {loader.__name__} cannot be loaded from it ({type(error).__name__}: {reason})"
+            f"{folder}: {loader.__name__} cannot be loaded from it ({type(error).__name__}: {reason_of(error)}); fetch "
+            "or save the model again"
         ) from error
 
 
@@ -66,14 +65,10 @@ def load_model(
         dtype=settings.dtype,
         use_safetensors=use_safetensors(folder, settings.allow_pickle),
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # told here, by name
         **options,
     )
-    missing = sorted(key for key in report["missing_keys"] if not (ignore_missing and ignore_missing in key))
-    if missing:
-        raise UsageError(
-            f"{folder}: lacks {len(missing)} of the weights of {type(model).__name__}, first {missing[0]}; "
-            "the checkpoint is incomplete or of another architecture than its config.json says"
-        )
+    check_weights(folder, model, report, lambda name: not (ignore_missing and ignore_missing in name))
     return model.eval().requires_grad_(False).to(settings.device)
 
 
@@ -99,15 +94,3 @@ def usable_tokens(asked: int, *limits: int | None) -> int:
     if asked < _MIN_TOKENS:
         raise UsageError(f"--max_tokens {asked}: expected at least {_MIN_TOKENS}, special tokens included")
     return min([asked, *(limit for limit in limits if limit is not None and limit > 0)])
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file of a model folder.
-
-    Raises:
-      UsageError: it is not there or not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read as JSON ({error}); the model folder is damaged") from error

@@ -30,13 +30,12 @@ from rag_core.encoders.pretrained import (
     from_pretrained,
     load_model,
     load_tokenizer,
-    read_json,
     usable_tokens,
 )
 from rag_core.encoders.tokenization import tokenizing
 from rag_core.encoders.tower import Layer, Tower
 from rag_core.errors import UsageError
-from rag_core.model_files import use_safetensors
+from rag_core.model_files import read_config, read_json, use_safetensors
 
 MODULES_FILE = "modules.json"
 
@@ -197,7 +196,7 @@ def _read_modules(folder: Path) -> list[_Module]:
 
 def _read_pooling(folder: Path, has_prompt: bool) -> Pooling:
     path = folder / "config.json"
-    config = read_json(path)
+    config = read_config(path)
     modes = config.get("pooling_mode")
     if modes is None:
         flags = [
@@ -226,7 +225,7 @@ def _read_prompts(folder: Path) -> tuple[str, str]:
     an empty `document` on saving, which shall not hide a model's `passage`.
     """
     path = folder / _PROMPTS_FILE
-    prompts: dict[str, str | None] = (read_json(path).get("prompts") or {}) if path.is_file() else {}
+    prompts: dict[str, str | None] = (read_config(path).get("prompts") or {}) if path.is_file() else {}
     passage = next((prompts[name] for name in _PASSAGE_PROMPTS if prompts.get(name)), None)
     return prompts.get("query") or "", passage or ""
 
@@ -236,7 +235,7 @@ def _read_transformer_options(folder: Path) -> dict[str, Any]:
     path = next(iter(sorted(folder.glob("sentence_*_config.json"))), None)
     if path is None:
         return {}
-    options = read_json(path)
+    options = read_config(path)
     text_only = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
     if (
         options.get("transformer_task", "feature-extraction") != "feature-extraction"
@@ -255,7 +254,7 @@ def _lower_case(tokenizer: PreTrainedTokenizerBase) -> None:
 
 def _load_dense(folder: Path, dimension: int, settings: LoadSettings) -> _Dense:
     path = folder / "config.json"
-    config = read_json(path)
+    config = read_config(path)
     activation = config.get("activation_function", "torch.nn.modules.activation.Tanh").rsplit(".", 1)[-1]
     if activation not in _ACTIVATIONS:
         raise UsageError(f"{path}: activation {activation}; supported are {', '.join(_ACTIVATIONS)}")

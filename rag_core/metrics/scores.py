@@ -50,8 +50,8 @@ def select_metrics(
         family, cutoff = split_cutoff(name)
         if name not in known and not (family in cutoff_families and cutoff is not None):
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
-            raise UsageError(f"Unknown metric {name!r}{hint} Known metrics: {', '.join(known)}")
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else ";"
+            raise UsageError(f"--metrics {name}: unknown metric{hint} there are {', '.join(known)}")
     return tuple(dict.fromkeys(asked))
 
 

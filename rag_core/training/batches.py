@@ -22,7 +22,7 @@ class EpochBatches:
         """
         if rows < batch_rows:
             raise UsageError(
-                f"{rows} training questions for batches of {batch_rows}; give more, or a smaller batch"
+                f"{rows} training questions for batches of {batch_rows}; give more, or a smaller --batch_questions"
             )
         self._rows, self._batch_rows, self._seed = rows, batch_rows, seed
         self._steps_an_epoch = rows // batch_rows

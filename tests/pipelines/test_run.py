@@ -114,8 +114,8 @@ def test_a_wrong_step_is_told_before_anything_is_done(
     [
         ("steps: [", "is not YAML"),
         ("- a\n- b\n", "expected a mapping"),
-        ("output: out\n", "--steps is required"),
-        ("output: out\nsteps: {}\n", "--steps"),
+        ("output: out\n", "steps: Field required"),
+        ("output: out\nsteps: {}\n", ": steps: "),
     ],
 )
 def test_a_file_that_is_no_run_file(

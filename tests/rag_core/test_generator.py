@@ -161,5 +161,5 @@ def test_refusals(tmp_path: Path) -> None:
         load_generator(str(tmp_path / "no_tokenizer"), device="cpu")
     save_bart(tmp_path / "broken")
     (tmp_path / "broken" / "config.json").write_text("{")
-    with pytest.raises(UsageError, match="not valid JSON"):
+    with pytest.raises(UsageError, match="cannot be read as JSON"):
         load_generator(str(tmp_path / "broken"), device="cpu")

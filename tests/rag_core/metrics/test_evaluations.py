@@ -215,11 +215,11 @@ def test_metric_names():
     assert select_metrics(["f1", "exact_match", "f1"], ANSWER_METRICS) == ("f1", "exact_match")
     assert select_metrics(["recall@7"], RETRIEVAL_METRICS, CUTOFF_FAMILIES) == ("recall@7",)
     with pytest.raises(
-        UsageError, match=r"Unknown metric 'exact_mach'; did you mean 'exact_match'\?.*rouge_l"
+        UsageError, match=r"--metrics exact_mach: unknown metric; did you mean 'exact_match'\?.*rouge_l"
     ):
         score_answers(["a"], [["a"]], metrics=["exact_mach"])
     for name in ("recall@0", "recall@", "recall", "mrr@5", "recall@1.5", "recall@1 "):
-        with pytest.raises(UsageError, match="Unknown metric"):
+        with pytest.raises(UsageError, match="unknown metric"):
             RetrievalEvaluation([name])
 
 
