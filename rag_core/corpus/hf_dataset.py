@@ -49,7 +49,8 @@ def read_dataset_rows(storage: Storage, source: Source, wanted: Sequence[str]) -
       UsageError: there is no such dataset, or its files are damaged.
       DamagedFileError: its rows cannot be read to their end.
     """
-    dataset = _load_folder(storage, source.path) if storage.is_folder(source.path) else _load(source.path)
+    is_folder = storage.is_folder(source.path)
+    dataset = _load_folder(storage, source.path) if is_folder else _load(source.path)
     try:
         if dataset.column_names is not None:
             dataset = dataset.select_columns([name for name in dataset.column_names if name in wanted])
@@ -57,7 +58,7 @@ def read_dataset_rows(storage: Storage, source: Source, wanted: Sequence[str]) -
             for batch in table.to_batches():
                 yield from batch_rows(batch)
     except Exception as error:  # whatever the library makes of damaged Arrow data
-        if not tells_of_damage(error):
+        if not is_folder or not tells_of_damage(error):
             raise
         raise DamagedFileError(f"cannot be read further as a dataset ({reason_of(error)})") from error
 

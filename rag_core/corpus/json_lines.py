@@ -8,6 +8,10 @@ from rag_core.corpus.files import decode
 from rag_core.corpus.rows import BadRecord, Row
 from rag_core.records import EXCERPT_CHARACTERS, RejectReason
 
+# Each number, list or object takes up to a hundred bytes, so a line of "[],[],…" twenty times its own length.
+# A line of prose has this many commas after some 300 MB.
+MAX_JSON_MARKS = 4_000_000
+
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -30,6 +34,9 @@ def parse_json_row(text: str) -> Row:
       BadRecord: `bad_json`, or `bad_encoding` for half of a surrogate pair, which no UTF-8 can hold.
     """
     excerpt = text[:EXCERPT_CHARACTERS]
+    if (marks := count_marks(text)) > MAX_JSON_MARKS:
+        message = f"expected a JSON object of at most {MAX_JSON_MARKS:,} commas and brackets, got {marks:,}"
+        raise BadRecord(RejectReason.BAD_JSON, message, excerpt=excerpt)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -40,6 +47,11 @@ def parse_json_row(text: str) -> Row:
         raise BadRecord(RejectReason.BAD_JSON, message, excerpt=excerpt)
     check_escapes(value, text)
     return value
+
+
+def count_marks(text: str) -> int:
+    """Commas and opening brackets of some JSON: no fewer than its values, the first apart."""
+    return sum(map(text.count, ",[{"))
 
 
 def check_escapes(value: object, text: str) -> None:

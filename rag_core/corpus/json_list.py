@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from rag_core.corpus.files import MAX_RECORD_BYTES, DamagedFileError
-from rag_core.corpus.json_lines import check_escapes
+from rag_core.corpus.json_lines import MAX_JSON_MARKS, check_escapes, count_marks
 from rag_core.corpus.rows import BadRecord
 
 _SEPARATOR = re.compile(r"[\s,]*")
@@ -86,4 +86,6 @@ class _Text:
         self.held, self.start = "".join(parts), 0
         if len(self.held) > MAX_RECORD_BYTES:
             raise DamagedFileError(f"an element is longer than {MAX_RECORD_BYTES:,} characters")
+        if count_marks(self.held) > MAX_JSON_MARKS:
+            raise DamagedFileError(f"an element has more than {MAX_JSON_MARKS:,} commas and brackets")
         return len(parts) > 1

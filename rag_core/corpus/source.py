@@ -40,8 +40,11 @@ class Source:
 
     @property
     def name(self) -> str:
-        """How messages and rejects name this source."""
-        return f"{self.path}:{self.member}" if self.member else self.path
+        """How messages and rejects name this source: on one line, whatever an archive calls its members."""
+        if self.member is None:
+            return self.path
+        shown = (char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in self.member)
+        return f"{self.path}:{''.join(shown)}"
 
     def record_id(self, position: int) -> str:
         """The id of a record that brings none: `{file stem}:{0-based record}`."""
