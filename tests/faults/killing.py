@@ -10,9 +10,9 @@ import argparse
 import json
 import shutil
 import signal
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,6 +21,7 @@ import yaml
 
 from tests.faults.kill_checks import Witness, differences
 from tests.faults.kill_moments import Blow, Undisturbed, draw
+from tests.faults.kill_rounds import Round, report
 from tests.faults.kill_world import FILES, make_world, stages, trainings
 from tests.faults.killed_child import Child, Ending, call
 
@@ -31,38 +32,7 @@ TOLD = {
 }
 _SIGNALS = [*[int(signal.SIGKILL)] * 4, int(signal.SIGINT), int(signal.SIGTERM)]
 _MOST_BLOWS = 3
-
-
-@dataclass
-class Round:
-    """What became of one subject: struck some times, then run to its end.
-
-    Attributes:
-      subject: a step, or `run` for all of them in one command.
-      blows: those that struck, as text: what, when, at which step, and how many units were whole then.
-      kills: how many of them were SIGKILL, by the step that was at work.
-      late: blows that would have come after the command's end.
-      whole: units (of training: steps up to a checkpoint) that were whole at the blows, all together.
-      begun: units (of training: steps) begun, all runs together.
-      again: of these, begun a second time, since they were not whole.
-      records: that were read again for them.
-      problems: what was not as it must be.
-    """
-
-    number: int
-    subject: str
-    blows: list[str] = field(default_factory=list)
-    kills: dict[str, int] = field(default_factory=dict)
-    late: int = 0
-    whole: int = 0
-    begun: int = 0
-    again: int = 0
-    records: int = 0
-    problems: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        blows = "; ".join(self.blows) or "struck too late"
-        return f"round {self.number}, {self.subject}: {blows}: {'; '.join(self.problems) or 'equal'}"
+_AT_ONCE = 2  # steps that are measured together
 
 
 class Bench:
@@ -181,7 +151,8 @@ class Bench:
             return [f"{blow}: status {ending.status}, expected {wanted}: {ending.err[-2000:]}"]
         if blow.signum == signal.SIGKILL:
             return []
-        *before, last = ending.err.splitlines() or [""]
+        said = ending.err.replace(str(self.outputs), str(self._reference))
+        *before, last = said.splitlines() or [""]
         wrong = [f"{blow}: stderr has {line!r}" for line in before if line not in self._said]
         if last != TOLD[signal.Signals(blow.signum)]:
             wrong.append(f"{blow}: the last line on stderr is {last!r}")
@@ -195,6 +166,18 @@ class Bench:
         made = self._made_by(subject)
         return next((name for name in made if not (self.outputs / name / "manifest.json").exists()), made[-1])
 
+    def _in_order(self) -> Iterator[list[str]]:
+        """Steps that can run together, those that they read from before them."""
+        left = {
+            name: {other for other in self.steps if str(self._reference / other) in options.values()}
+            for name, options in self.steps.items()
+        }
+        while left:
+            ready = [name for name, needed in left.items() if not needed & left.keys()]
+            yield ready
+            for name in ready:
+                del left[name]
+
     def _measure(self, files: int) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
         call(make_world, str(self._folder / "world"), files)
@@ -205,14 +188,16 @@ class Bench:
         undisturbed: dict[str, Undisturbed] = {}
         records: dict[str, int] = {}
         said: set[str] = set()
-        for name in self.steps:
-            ending = self.start(name).ending()
-            assert ending.status == 0, f"{name} ended with status {ending.status}: {ending.err}"
-            records |= dict(ending.noted("computed"))
-            said.update(ending.err.splitlines())
-            [moments] = ending.noted("moments")
-            undisturbed[name] = Undisturbed(ending.seconds, moments)
-            shutil.copytree(self.outputs / name, self._reference / name)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for names in self._in_order():
+                endings = pool.map(lambda name: self.start(name).ending(), names)
+                for name, ending in zip(names, endings, strict=True):
+                    assert ending.status == 0, f"{name} ended with status {ending.status}: {ending.err}"
+                    records |= dict(ending.noted("computed"))
+                    said.update(ending.err.splitlines())
+                    [moments] = ending.noted("moments")
+                    undisturbed[name] = Undisturbed(ending.seconds, moments)
+                    shutil.copytree(self.outputs / name, self._reference / name)
         undisturbed[WHOLE_RUN] = Undisturbed(
             sum(undisturbed[name].seconds for name in steps),
             {moment: count for name in steps for moment, count in undisturbed[name].moments.items()},
@@ -231,23 +216,6 @@ def play(bench: Bench, seed: int, number: int, subject: str, signals: list[int])
     count = random.randint(1, _MOST_BLOWS)
     blows = (draw(random, bench.undisturbed[subject], signals) for _ in range(count))
     return bench.strike(number, subject, blows)
-
-
-def report(rounds: list[Round]) -> str:
-    """What became of all rounds, for people."""
-    kills = sum((Counter(item.kills) for item in rounds), Counter())
-    others = sum(len(item.blows) for item in rounds) - kills.total()
-    lines = [
-        f"{len(rounds)} rounds: {kills.total()} runs killed, {others} interrupted or terminated, "
-        f"{sum(item.late for item in rounds)} blows too late",
-        f"whole at these moments: {sum(item.whole for item in rounds):,} units or steps of training",
-        f"begun in all runs: {sum(item.begun for item in rounds):,}, of which a second time, as they were not whole: "
-        f"{sum(item.again for item in rounds):,} ({sum(item.records for item in rounds):,} records)",
-        "kills by the step that was at work: "
-        + ", ".join(f"{name} {count}" for name, count in kills.items()),
-        f"problems: {sum(len(item.problems) for item in rounds)}",
-    ]
-    return "\n".join([*lines, *(str(item) for item in rounds if item.problems)])
 
 
 def main() -> int:
