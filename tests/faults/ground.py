@@ -1,5 +1,6 @@
 """Good and bad inputs for commands that must fail, each under the name by which a mistake refers to it."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,7 +18,8 @@ from tests.rag_core.tiny_encoders import edit_json, write_dpr_passage_encoder, w
 
 
 def make_ground(world: World, folder: Path) -> dict[str, str]:
-    """Writes the inputs below `folder`; names to paths. What the stages made of the world is among them."""
+    """Writes the inputs below `folder`, and a copy of the world, which other tests share; names to paths."""
+    world = _copied(world, folder / "world")
     made = {name: world.made(name) for name in ("passages", "embeddings", "index", "retrievals")}
     good = {
         "corpus": world.corpus,
@@ -31,6 +33,15 @@ def make_ground(world: World, folder: Path) -> dict[str, str]:
     }
     paths = good | _files(world, folder) | _folders(world, folder) | _models(world, folder)
     return made | {name: str(path) for name, path in paths.items()}
+
+
+def _copied(world: World, folder: Path) -> World:
+    shutil.copytree(world.folder, folder)
+    paths = {
+        field.name: folder / getattr(world, field.name).relative_to(world.folder)
+        for field in dataclasses.fields(world)
+    }
+    return World(**paths)
 
 
 def _files(world: World, folder: Path) -> dict[str, Path]:

@@ -29,7 +29,7 @@ INPUTS = [
     Mistake("encode", "--reuse {wide}", "{wide}"),
     Mistake("encode", "--passage_template '{{name}}'", "--passage_template .*name"),
     Mistake("index", "--embeddings {passages}", "{passages}: holds passages, expected embeddings"),
-    Mistake("index", "--embeddings {wide} --append --output {index}", "{wide}: .*{encoder}"),
+    Mistake("index", "--embeddings {wide} --append --output {index}", "{wide}: .*passage_encoder"),
     Mistake(
         "index", "--embeddings {short_vectors} --append --output {index}", "{short_vectors}: .* 3 dimensions"
     ),
