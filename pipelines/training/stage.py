@@ -106,8 +106,10 @@ class TrainStage(Command[T]):
                 if replicas.is_first:
                     self.tell(settings, f"nothing to do, {target.folder} is complete", made)
                 return made
-            training = plan.begin(replicas)
-            check_unchanged(STORAGE, target.inputs)
+            try:
+                training = plan.begin(replicas)
+            finally:  # what a changed file made fail is told by the change
+                check_unchanged(STORAGE, target.inputs)
             if replicas.is_first:
                 _keep_rejects(target, training)
             replicas.wait()

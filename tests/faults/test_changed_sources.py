@@ -61,7 +61,13 @@ def raw_readers(world: World, tmp_path: Path) -> dict[str, tuple[Path, str, Opti
     corpus = Path(shutil.copy(world.corpus, tmp_path / "corpus.jsonl"))
     questions = Path(shutil.copy(world.questions, tmp_path / "questions.jsonl"))
     asking = {"index": world.made("index"), "encoder": world.question_encoder, "num_threads": 1}
-    training = {"model": world.generator, "model_type": "rag_sequence", "n_docs": 0, "max_steps": 1}
+    training = {
+        "model": world.generator,
+        "model_type": "rag_sequence",
+        "n_docs": 0,
+        "max_steps": 1,
+        "batch_questions": 5,
+    }
     predictions = world.made("retrievals")
     return {
         "chunk": (corpus, "chunk", {"input": corpus}),
