@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rag_core.corpus import csv, dpr_tsv
 from rag_core.corpus.delimited import Dialect
 from rag_core.corpus.files import DamagedFileError, read_blocks
+from rag_core.corpus.json_lines import MAX_JSON_MARKS, count_marks
 from rag_core.corpus.source import Source
 from rag_core.errors import UsageError
 from rag_core.storage import Storage
@@ -76,7 +77,7 @@ def _is_text(data: bytearray, is_whole: bool) -> bool:
 
 def _first_json_row(lines: list[str]) -> Mapping[str, object] | None:
     for line in lines[:20]:
-        if line.lstrip().startswith("{"):
+        if line.lstrip().startswith("{") and count_marks(line) <= MAX_JSON_MARKS:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):
