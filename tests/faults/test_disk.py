@@ -190,7 +190,8 @@ def test_small_disks_in_a_namespace() -> None:
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
         pytest.skip("no user namespaces on this machine")
     tests = "little_room or another_file or read_only"
-    run = [sys.executable, "-m", "pytest", "-q", "-k", tests, __file__]
+    files = [__file__, str(Path(__file__).with_name("test_unwritable_outputs.py"))]
+    run = [sys.executable, "-m", "pytest", "-q", "-k", tests, *files]
     subprocess.run(["unshare", "-rm", *run], check=True)
 
 

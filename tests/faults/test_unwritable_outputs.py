@@ -49,7 +49,10 @@ def nobody() -> Iterator[None]:
     """Makes root, whom no mode bits bind, somebody who owns nothing; others are bound already."""
     root = os.geteuid() == 0
     if root:
-        os.seteuid(65534)
+        try:
+            os.seteuid(65534)
+        except OSError:
+            pytest.skip("this root may not become somebody else (a user namespace)")
     yield
     if root:
         os.seteuid(0)

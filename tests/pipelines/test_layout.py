@@ -327,7 +327,7 @@ def instances() -> Iterator[beam.DoFn]:
     """Each DoFn with each target, and with each work where it takes one."""
     for kind in do_fns():
         if "build" in kind.__init__.__annotations__:
-            yield kind(target("mips_index"), _BUILD, [])
+            yield kind(target("mips_index"), _BUILD, [], False)
             continue
         takes_work = "work" in kind.__init__.__annotations__
         for table, work in WORKS:
