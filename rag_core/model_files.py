@@ -47,8 +47,12 @@ def use_safetensors(folder: Path, allow_pickle: bool) -> bool:
     """The `use_safetensors` argument for `from_pretrained` on this folder.
 
     Raises:
-      UsageError: the folder holds no safetensors and pickles are not allowed.
+      UsageError: the folder holds no safetensors and pickles are not allowed, or its list of shards names
+        files elsewhere.
     """
+    for index in (*folder.glob("*.safetensors.index.json"), *folder.glob("*.bin.index.json")):
+        for name in set(_shard_names(index)):
+            inside(folder, name, index)
     if any(folder.glob("*.safetensors")):
         return True
     if allow_pickle:
@@ -57,6 +61,35 @@ def use_safetensors(folder: Path, allow_pickle: bool) -> bool:
         f"{folder}: holds no *.safetensors; weights are expected as safetensors because loading pickled ones "
         "runs code. Convert them, or pass --allow_pickle if you trust where they came from"
     )
+
+
+def inside(folder: Path, name: str, named_in: Path) -> Path:
+    """What a file of a model folder calls by a relative name: it lies in the folder, and so in its fingerprint.
+
+    Raises:
+      UsageError: the name leads elsewhere, or to a link to another folder (a file may be a link: the hub's cache
+        is made of them).
+    """
+    parts = Path(name).parts
+    path = folder.joinpath(*parts)
+    links = (folder.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1))
+    if (
+        Path(name).is_absolute()
+        or ".." in parts
+        or any(link.is_symlink() and link.is_dir() for link in links)
+    ):
+        raise UsageError(
+            f"{named_in}: names {name!r}, outside the model's folder; all of a model lies in its folder"
+        )
+    return path
+
+
+def _shard_names(index: Path) -> list[str]:
+    content = read_json(index)
+    names = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(names, dict):
+        raise UsageError(f"{index}: expected a weight_map of files by weight; the model folder is damaged")
+    return list(map(str, names.values()))
 
 
 def model_fingerprint(folder: Path) -> str:

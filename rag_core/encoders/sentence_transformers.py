@@ -34,8 +34,8 @@ from rag_core.encoders.pretrained import (
 )
 from rag_core.encoders.tokenization import tokenizing
 from rag_core.encoders.tower import Layer, Tower
-from rag_core.errors import UsageError
-from rag_core.model_files import read_config, read_json, use_safetensors
+from rag_core.errors import UsageError, reason_of
+from rag_core.model_files import inside, read_config, read_json, use_safetensors
 
 MODULES_FILE = "modules.json"
 
@@ -180,11 +180,17 @@ class _Dense:
 
 def _read_modules(folder: Path) -> list[_Module]:
     modules = []
-    for entry in read_json(folder / MODULES_FILE):
+    entries = read_json(folder / MODULES_FILE)
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("type"), str) and isinstance(entry.get("path"), str)
+        for entry in entries
+    ):
+        raise UsageError(f"{folder / MODULES_FILE}: expected a list of modules with 'type' and 'path'")
+    for entry in entries:
         kind = entry["type"]
         # a type of another package is code that comes with the folder, whatever its name
         name = kind.rsplit(".", 1)[-1] if kind.startswith(_OWN_TYPES) else kind
-        modules.append(_Module(name, folder / entry["path"]))
+        modules.append(_Module(name, inside(folder, entry["path"], folder / MODULES_FILE)))
     names = [module.name for module in modules]
     if names[:2] != ["Transformer", "Pooling"] or not set(names[2:]) <= {"Dense", "Normalize"}:
         raise UsageError(
@@ -267,9 +273,16 @@ def _load_dense(folder: Path, dimension: int, settings: LoadSettings) -> _Dense:
         raise UsageError(
             f"{path}: in_features {config['in_features']}, but the vectors before it have {dimension}"
         )
-    if use_safetensors(folder, settings.allow_pickle):
-        weights = load_file(folder / "model.safetensors")
-    else:
-        weights = torch.load(folder / "pytorch_model.bin", weights_only=True, map_location="cpu")
-    placed = {name: tensor.to(settings.device, torch.float32) for name, tensor in weights.items()}
-    return _Dense(placed["linear.weight"], placed.get("linear.bias"), _ACTIVATIONS[activation])
+    is_safe = use_safetensors(folder, settings.allow_pickle)
+    try:
+        if is_safe:
+            weights = load_file(folder / "model.safetensors")
+        else:
+            weights = torch.load(folder / "pytorch_model.bin", weights_only=True, map_location="cpu")
+        placed = {name: tensor.to(settings.device, torch.float32) for name, tensor in weights.items()}
+        return _Dense(placed["linear.weight"], placed.get("linear.bias"), _ACTIVATIONS[activation])
+    except Exception as error:  # SafetensorError, UnpicklingError, KeyError …: by what is damaged
+        raise UsageError(
+            f"{folder}: the weights of a Dense layer cannot be loaded from it ({type(error).__name__}: "
+            f"{reason_of(error)})"
+        ) from error
