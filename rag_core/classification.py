@@ -5,7 +5,7 @@ one token is a target of length one, for which RAG-Sequence and RAG-Token are th
 several tokens are scored as RAG-Sequence.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rag_core.answers import DEFAULT_BATCH_TOKENS, RetrievedQuestion, Unanswered
 from rag_core.decoder import EncodedDocuments
+from rag_core.device_memory import decided_within_memory
 from rag_core.errors import UsageError
 from rag_core.generator import Generator
 from rag_core.marginalize import document_posterior, label_log_likelihoods
@@ -116,24 +117,31 @@ def classify_questions(
       batch_tokens: as in `DecodingSettings`.
 
     Returns:
-      One result a question, in order.
+      One result a question, in order. Where the device runs out of memory the budget is halved.
 
     Raises:
+      RecordTooLarge: a question alone does not fit into the device's memory.
       UsageError: the label set does not fit the generator's tokens, see `LabelSet.target_tokens`.
     """
     targets = label_set.target_tokens(generator)
     generator.check_target_length(max(len(target) for target in targets))
     ready, unanswered = ready_questions(generator, questions)
     results: dict[int, LabelDistribution | Unanswered] = {**unanswered}
-    for batch in question_batches(ready, batch_tokens):
-        for question, scores in zip(
-            batch, _label_log_probs(generator, batch, targets, batch_tokens), strict=True
-        ):
-            results[question.number] = (
-                _distribution(question, scores, label_set)
-                if scores.isfinite().all()
-                else not_finite(generator)
-            )
+
+    def decide(
+        waiting: Sequence[ReadyQuestion], budget: int
+    ) -> Iterator[tuple[int, LabelDistribution | Unanswered]]:
+        for batch in question_batches(waiting, budget):
+            scored = _label_log_probs(generator, batch, targets, budget)
+            for question, scores in zip(batch, scored, strict=True):
+                finite = bool(scores.isfinite().all())
+                yield (
+                    question.number,
+                    _distribution(question, scores, label_set) if finite else not_finite(generator),
+                )
+
+    by_length = sorted(ready, key=lambda question: -question.longest)
+    results |= decided_within_memory(by_length, batch_tokens, generator.device, decide)
     return [results[number] for number in range(len(questions))]
 
 

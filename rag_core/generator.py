@@ -168,12 +168,9 @@ def load_generator(
     }
     is_rag = top.get("model_type") == "rag"
     try:
-        if is_rag:
-            loaded, report = RagSequenceForGeneration.from_pretrained(folder, **settings)
-            weights = loaded.generator
-        else:
-            loaded, report = AutoModelForSeq2SeqLM.from_pretrained(folder, **settings)
-            weights = loaded
+        model_class: Any = RagSequenceForGeneration if is_rag else AutoModelForSeq2SeqLM
+        loaded, report = model_class.from_pretrained(folder, **settings)
+        weights = loaded.generator if is_rag else loaded
         check_weights(folder, loaded, report, lambda name: "question_encoder" not in name)
         tokenizer = _load_tokenizer(folder / "generator_tokenizer" if is_rag else folder, weights.config)
     except UsageError:

@@ -17,6 +17,8 @@ from rag_core.answers import Answer, DecodingSettings, RetrievedQuestion, Unansw
 from rag_core.classification import LabelDistribution, LabelSet, classify_questions
 from rag_core.context import PassageText
 from rag_core.decoding import generate_answers
+from rag_core.device_memory import RecordTooLarge
+from rag_core.errors import RagBeamError
 from rag_core.generator import Generator
 from rag_core.records import Reject, RejectReason
 from schemas import TABLES
@@ -65,7 +67,14 @@ class RetrievalWork(Work):
                     "has no passages; retrieve some, or pass --n_docs 0 for answers from the question alone"
                 )
                 writer.reject(_reject(path, begin + number, row, RejectReason.NO_PASSAGES, message))
-        results = self.decide([_retrieved_question(row) for _, row in usable], generator)
+        try:
+            results = self.decide([_retrieved_question(row) for _, row in usable], generator)
+        except RecordTooLarge as error:
+            position, row = usable[error.row]
+            raise RagBeamError(
+                f"{path}: row {position}: question {row['question_id']!r} {error.told}; use fewer --n_docs, or lower "
+                "--max_input_tokens, or give another --device"
+            ) from error
         written = []
         for (position, row), result in zip(usable, results, strict=True):
             if isinstance(result, Unanswered):

@@ -12,7 +12,8 @@ from pipelines.filesystems import STORAGE
 from pipelines.transforms.models import PassageEncoderLoader
 from pipelines.transforms.reuse import EarlierVectors, content_hashes
 from pipelines.transforms.units import Work
-from pipelines.transforms.vectors import keep_finite, vector_column
+from pipelines.transforms.vectors import keep_finite, naming_what_is_too_large, vector_column
+from rag_core.device_memory import RecordTooLarge
 from rag_core.encoders import PassageEncoder
 from schemas.embeddings import embeddings_schema
 
@@ -68,7 +69,8 @@ class EncodePassages(Work):
         )
         ids, titles, texts = (passages.column(name).to_pylist() for name in columns)
         hashes = content_hashes(titles, texts)
-        vectors = self._vectors(titles, texts, hashes, loaded, writer)
+        with naming_what_is_too_large("passage", ids, part.path, begin):
+            vectors = self._vectors(titles, texts, hashes, loaded, writer)
         finite = keep_finite(
             vectors,
             writer,
@@ -95,12 +97,16 @@ class EncodePassages(Work):
         new = np.flatnonzero(known < 0)
         vectors = np.empty((len(texts), loaded.encoder.dimension), dtype=self._vector_dtype)
         with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and is rejected
-            vectors[new] = loaded.encoder.encode(
-                [titles[row] for row in new],
-                [texts[row] for row in new],
-                batch_tokens=self._batch_tokens,
-                on_rows=writer.read,
-            )
+            try:
+                vectors[new] = loaded.encoder.encode(
+                    [titles[row] for row in new],
+                    [texts[row] for row in new],
+                    batch_tokens=self._batch_tokens,
+                    on_rows=writer.read,
+                )
+            except RecordTooLarge as error:
+                error.row = int(new[error.row])  # among all of the unit
+                raise
         if loaded.earlier:
             reused = np.flatnonzero(known >= 0)
             if len(reused):

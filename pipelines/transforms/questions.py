@@ -12,7 +12,7 @@ from pipelines.dataset.unit import Unit, UnitWriter
 from pipelines.filesystems import STORAGE
 from pipelines.transforms.models import QuestionEncoderLoader
 from pipelines.transforms.units import Work
-from pipelines.transforms.vectors import keep_finite, vector_column
+from pipelines.transforms.vectors import keep_finite, naming_what_is_too_large, vector_column
 from rag_core.encoders import QuestionEncoder
 from rag_core.questions import QuestionSource, read_question_source
 from rag_core.records import Question
@@ -72,13 +72,14 @@ class EncodeQuestions(Work):
         for batch in part.read(
             STORAGE, "questions", begin=begin, end=unit.content["end"], batch_rows=self._unit_rows
         ):
-            texts = batch.column("question").to_pylist()
-            vectors = loaded.encode(texts, batch_tokens=self._batch_tokens, on_rows=writer.read)
+            ids, texts = (batch.column(name).to_pylist() for name in ("question_id", "question"))
+            with naming_what_is_too_large("question", ids, part.path, begin):
+                vectors = loaded.encode(texts, batch_tokens=self._batch_tokens, on_rows=writer.read)
             finite = keep_finite(
                 vectors,
                 writer,
                 name="question",
-                ids=batch.column("question_id").to_pylist(),
+                ids=ids,
                 texts=texts,
                 source=part.path,
                 begin=begin,

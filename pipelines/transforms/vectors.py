@@ -1,11 +1,14 @@
 """Vectors between numpy and Arrow, and those that are not numbers."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from pipelines.dataset.unit import UnitWriter
+from rag_core.device_memory import RecordTooLarge
+from rag_core.errors import RagBeamError
 from rag_core.records import Reject, RejectReason
 
 
@@ -65,3 +68,25 @@ def keep_finite(
         )
     writer.accept(int(finite.sum()))
     return finite
+
+
+@contextlib.contextmanager
+def naming_what_is_too_large(name: str, ids: Sequence[str], source: str, begin: int) -> Iterator[None]:
+    """Gives a record that does not fit into the device's memory the name by which a user knows it.
+
+    Args:
+      name: what a record is called, `passage` or `question`.
+      ids: of the records that are encoded.
+      source: the file that they stand in.
+      begin: the first one's row there.
+
+    Raises:
+      RagBeamError: names the record.
+    """
+    try:
+        yield
+    except RecordTooLarge as error:
+        raise RagBeamError(
+            f"{source}: row {begin + error.row}: {name} {ids[error.row]!r} {error.told}; lower --max_tokens, or give "
+            "another --device"
+        ) from error

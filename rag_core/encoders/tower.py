@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from rag_core.device_memory import RecordTooLarge
 from rag_core.encoders.batching import token_budget_batches
 from rag_core.encoders.tokenization import Tokenize
 
@@ -65,12 +66,16 @@ class Tower:
         batch_tokens: int,
         on_rows: Callable[[int], object] | None = None,
     ) -> np.ndarray:
-        """Vectors of token ids as `tokenize` gives them: float32 [N, D], in the order given."""
+        """Vectors of token ids as `tokenize` gives them: float32 [N, D], in the order given.
+
+        Raises:
+          RecordTooLarge: a row alone does not fit into the device's memory.
+        """
         lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
         order, done = [], []
         for batch in token_budget_batches(lengths, batch_tokens):
             order.append(batch)
-            done.append(self._encode_batch([rows[row] for row in batch]))
+            done.append(self._encode_batch(rows, batch))
             if on_rows is not None:
                 on_rows(len(batch))
         vectors = np.empty((len(rows), self.dimension), dtype=np.float32)
@@ -95,16 +100,16 @@ class Tower:
             together, self.encode(rows[::-1], batch_tokens=len(rows[-1]))[::-1]
         )
 
-    def _encode_batch(self, rows: Sequence[np.ndarray]) -> torch.Tensor:
-        """Vectors on the device; where its memory does not hold the batch, by halves."""
+    def _encode_batch(self, rows: Sequence[np.ndarray], batch: np.ndarray) -> torch.Tensor:
+        """Vectors of the rows of these numbers, on the device; where its memory does not hold them, by halves."""
         try:
-            return self._forward(rows)
-        except torch.OutOfMemoryError:
-            if len(rows) == 1:
-                raise
+            return self._forward([rows[row] for row in batch])
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise RecordTooLarge(int(batch[0]), error) from error
         # Outside the handler: the exception keeps the failed batch's tensors alive.
-        half = len(rows) // 2
-        return torch.cat([self._encode_batch(rows[:half]), self._encode_batch(rows[half:])])
+        half = len(batch) // 2
+        return torch.cat([self._encode_batch(rows, batch[:half]), self._encode_batch(rows, batch[half:])])
 
     @torch.inference_mode()
     def _forward(self, rows: Sequence[np.ndarray]) -> torch.Tensor:
