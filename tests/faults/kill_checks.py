@@ -55,9 +55,9 @@ class Witness:
                 self.problems.append(f"{name} was whole and was assembled again")
         self._parts |= parts
 
-    def locks(self) -> list[str]:
-        """The locks that lie there."""
-        return sorted(map(self._name, self._files(LOCK)))
+    def locks_of(self, pid: int) -> list[str]:
+        """The locks that a process has left; one of a run killed before it may still be there."""
+        return [self._name(path) for path in self._files(LOCK) if f'"pid": {pid},' in path.read_text()]
 
     def again(self) -> list[str]:
         """What was begun more than once, each as often as that."""

@@ -156,7 +156,7 @@ class Bench:
         wrong = [f"{blow}: stderr has {line!r}" for line in before if line not in self._said]
         if last != TOLD[signal.Signals(blow.signum)]:
             wrong.append(f"{blow}: the last line on stderr is {last!r}")
-        return wrong + [f"{blow}: {lock} is left behind" for lock in witness.locks()]
+        return wrong + [f"{blow}: {lock} is left behind" for lock in witness.locks_of(ending.pid)]
 
     def _made_by(self, subject: str) -> list[str]:
         return self._in_run if subject == WHOLE_RUN else [subject]
