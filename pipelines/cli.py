@@ -9,6 +9,7 @@ from pathlib import Path
 import rag_core
 import schemas
 from pipelines import __file__ as own_file
+from pipelines.terminal import printable_lines
 from rag_core.errors import UsageError
 
 COMMANDS = {
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
             raise UsageError(f"{command}: no such command; {hint}")
     except UsageError as error:
-        print(f"rag-beam: {error}", file=sys.stderr)
+        print(printable_lines(f"rag-beam: {error}"), file=sys.stderr)
         return error.exit_status
     # imported late: help needs neither torch nor Beam
     return importlib.import_module(f"pipelines.{command}").main(arguments[1:])

@@ -9,6 +9,7 @@ from pipelines.filesystems import STORAGE
 from pipelines.launch import Task
 from pipelines.options import ModelSettings, option
 from pipelines.sources import input_files, raw_inputs
+from pipelines.terminal import printable_lines
 from pipelines.transforms.models import QuestionEncoderLoader, default_batch_tokens
 from pipelines.transforms.questions import EncodeQuestions, ReadQuestions
 from pipelines.transforms.units import MakeDataset
@@ -47,7 +48,7 @@ def questions_to_read(stage: str, work: str, questions: str, questions_format: s
     sources = plan_question_sources(STORAGE, input_files(STORAGE, [questions]), questions_format)
     formats = sorted({source.format for source in sources})
     if questions_format == "auto":
-        print(f"{stage}: {questions} read as {', '.join(formats)}")
+        print(printable_lines(f"{stage}: {questions} read as {', '.join(formats)}"))
     target = Target(
         folder=join(work, "questions"),
         table="questions",

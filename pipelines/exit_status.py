@@ -1,7 +1,6 @@
 """How a command ends: its exit status and, where it ends early, one sentence."""
 
 import contextlib
-import errno
 import os
 import signal
 import sys
@@ -10,13 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.local_workers import WorkerDied
-from rag_core.errors import RagBeamError, UsageError
+from pipelines.terminal import printable_lines
+from rag_core.errors import RagBeamError, path_refused
 
 _ENDINGS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-# what a system says of a path that a user gave wrongly; a full disk, for one, is another matter
-_REFUSED = frozenset(
-    {errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
-)
 
 
 class Interrupted(BaseException):
@@ -53,7 +49,7 @@ def exit_status() -> Iterator[ExitStatus]:
         failure = _told(error)
         if failure is None:
             raise
-        print(f"rag-beam: {failure}", file=sys.stderr, flush=True)
+        print(printable_lines(f"rag-beam: {failure}"), file=sys.stderr, flush=True)
         if isinstance(error, WorkerDied):
             _exit_at_once(error.exit_status)
         status.code = failure.exit_status
@@ -72,11 +68,7 @@ def _told(error: BaseException) -> RagBeamError | None:
         return RagBeamError(
             "nobody reads the standard output any more; what was made is kept, and the command can be given again"
         )
-    if isinstance(error, OSError) and error.errno in _REFUSED and error.filename is not None:
-        return UsageError(
-            f"{os.fsdecode(error.filename)}: {error.strerror}; give a path that can be read or written"
-        )
-    return None
+    return path_refused(error)
 
 
 def _stop_at_once(signum: int) -> None:

@@ -27,6 +27,7 @@ from pipelines.filesystems import STORAGE
 from pipelines.local_workers import run_with_workers
 from pipelines.options import CommandParser, ModelSettings, S, StageSettings, add_arguments, parse
 from pipelines.progress import Progress
+from pipelines.terminal import printable_lines
 from pipelines.transforms.failures import WorkFailed, forget_failure, raise_failure
 from rag_core.errors import UsageError
 
@@ -96,9 +97,9 @@ class Command(ABC, Generic[S]):
 
     def tell(self, settings: S, line: str, manifest: Manifest) -> None:
         """Prints what became of the output, and the report on it."""
-        print(f"{self.name}: {line}", flush=True)
+        print(printable_lines(f"{self.name}: {line}"), flush=True)
         if self.report is not None:
-            print(self.report(settings, manifest), flush=True)
+            print(printable_lines(self.report(settings, manifest)), flush=True)
 
 
 @dataclass(frozen=True)

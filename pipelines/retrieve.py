@@ -23,6 +23,7 @@ from pipelines.index_fit import EFFORT_OPTIONS, check_encoders_belong, chosen_ef
 from pipelines.launch import Stage, Task
 from pipelines.options import ModelSettings, option
 from pipelines.sources import input_files
+from pipelines.terminal import printable_lines
 from pipelines.transforms.index_manifest import index_manifest
 from pipelines.transforms.models import QuestionEncoderLoader, default_batch_tokens, threads_per_worker
 from pipelines.transforms.questions import EncodeQuestions
@@ -291,7 +292,7 @@ def _take(settings: RetrieveSettings, vectors_folder: str, results_folder: str) 
 
 
 def _warn(message: str) -> None:
-    print(f"retrieve: warning: {message}", file=sys.stderr)
+    print(printable_lines(f"retrieve: warning: {message}"), file=sys.stderr)
 
 
 STAGE = Stage(

@@ -20,6 +20,7 @@ from pipelines.launch import Command, worker_count
 from pipelines.options import CommandParser, Settings, add_arguments, option, parse
 from pipelines.run_file import Job, Step, read_run_file
 from pipelines.run_plan import Outcome, PlannedStep, comparison_table, plan_table, read_plan, write_plan
+from pipelines.terminal import printable_lines
 from rag_core.errors import RagBeamError
 from rag_core.peak_memory import PeakMemory
 from rag_core.storage import join
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run_file = parser.parse_known_args(arguments)[0].run_file
         job = read_job(run_file, settings)
         if settings.plan:
-            print(plan_table(plan(job, beam_args)))
+            print(printable_lines(plan_table(plan(job, beam_args))))
         else:
             run(job, beam_args)
     return status.code
@@ -100,7 +101,7 @@ def run(job: Job, beam_args: Sequence[str]) -> None:
     estimates = read_plan(job.output)
     outcomes: dict[str, Outcome] = {}
     for number, step in enumerate(job.steps, start=1):
-        print(f"[{number}/{len(job.steps)}] {step.name}", flush=True)
+        print(printable_lines(f"[{number}/{len(job.steps)}] {step.name}"), flush=True)
         before, resumed = _manifest_bytes(step.folder), is_unfinished(STORAGE, step.folder)
         begin = time.monotonic()
         with _named(step), PeakMemory() as peak:
@@ -114,7 +115,7 @@ def run(job: Job, beam_args: Sequence[str]) -> None:
             )
         outcomes[step.name] = outcome
     if estimates is not None:
-        print(f"\n{comparison_table(estimates, outcomes)}", flush=True)
+        print(printable_lines(f"\n{comparison_table(estimates, outcomes)}"), flush=True)
 
 
 def plan(job: Job, beam_args: Sequence[str]) -> list[PlannedStep]:
@@ -126,7 +127,7 @@ def plan(job: Job, beam_args: Sequence[str]) -> list[PlannedStep]:
     forecasts = Forecasts()
     planned: list[PlannedStep] = []
     for number, step in enumerate(job.steps, start=1):
-        print(f"[{number}/{len(job.steps)}] {step.name}", file=sys.stderr, flush=True)
+        print(printable_lines(f"[{number}/{len(job.steps)}] {step.name}"), file=sys.stderr, flush=True)
         with _named(step):
             planned.append(_planned(step, beam_args, forecasts))
         gc.collect()  # as after a step that is run: the memory of the next one is measured from there

@@ -16,6 +16,7 @@ from pipelines.dataset.unit import rejects_batch
 from pipelines.dataset.withdrawal import withdrawn_on_mistake
 from pipelines.filesystems import STORAGE
 from pipelines.launch import Command
+from pipelines.terminal import printable_lines
 from pipelines.training.history import check_plotting, write_history, write_plot
 from pipelines.training.model_files import check_model_files, commit_model, save_locally
 from pipelines.training.progress import TrainingProgress, no_warning
@@ -95,7 +96,7 @@ class TrainStage(Command[T]):
             made: Manifest | None = None
             if replicas.is_first:
                 for note in plan.notes:
-                    print(f"{self.name}: {note}", flush=True)
+                    print(printable_lines(f"{self.name}: {note}"), flush=True)
                 held.enter_context(locked(target.folder))
                 held.enter_context(withdrawn_on_mistake(STORAGE, target.folder))
                 made = claim(STORAGE, target, overwrite=settings.overwrite)

@@ -10,7 +10,8 @@ from typing import Any
 
 from pipelines.dataset.target import Target
 from pipelines.filesystems import STORAGE
-from rag_core.errors import RagBeamError
+from pipelines.terminal import printable_lines
+from rag_core.errors import RagBeamError, path_refused
 from rag_core.storage import join
 
 _FAILURE = "failure.json"
@@ -39,11 +40,11 @@ def explained(target: Target, doing: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        ours = isinstance(error, RagBeamError)
+        told = error if isinstance(error, RagBeamError) else path_refused(error)
         failure = {
-            "exit_status": error.exit_status if isinstance(error, RagBeamError) else 1,
-            "message": str(error) if ours else f"{doing}: {type(error).__name__}: {error}",
-            "traceback": "" if ours else traceback.format_exc(),
+            "exit_status": 1 if told is None else told.exit_status,
+            "message": f"{doing}: {type(error).__name__}: {error}" if told is None else str(told),
+            "traceback": traceback.format_exc() if told is None else "",
         }
         try:
             with STORAGE.create(join(target.work_folder, _FAILURE)) as file:
@@ -66,7 +67,7 @@ def raise_failure(targets: Sequence[Target], error: Exception) -> None:
     """
     failure = _word(targets) or _word_in(str(error))
     if failure is not None:
-        print(failure["traceback"], end="", file=sys.stderr)
+        print(printable_lines(failure["traceback"]), end="", file=sys.stderr)
         failed = WorkFailed(failure["message"])
         failed.exit_status = failure["exit_status"]
         raise failed from error

@@ -230,7 +230,7 @@ def test_a_line_of_a_gigabyte(tmp_path: Path, reads: str, wanted_format: str) ->
     result, grown = peak_bytes(examine, str(path), reads, wanted_format, DAY)
     assert (result.refused, result.counts.rejected) == (None, {"truncated_file": 1})
     print(f"{reads}/{wanted_format}: {grown >> 20:,} MiB")
-    assert grown < 4 * files.MAX_RECORD_BYTES
+    assert grown < 5 * files.MAX_RECORD_BYTES
 
 
 @pytest.mark.slow
@@ -244,5 +244,7 @@ def test_a_gigabyte_of_zeros(tmp_path: Path, name: str) -> None:
         for _ in range(1024):
             file.write(bytes(MEGABYTE))
     result, grown = peak_bytes(examine, str(path), seed.reads, seed.format, DAY)
-    assert result.refused or result.counts.rejected.total() <= 1
-    assert grown < 4 * files.MAX_RECORD_BYTES
+    assert (
+        result.refused or result.counts.rejected.total() <= 2
+    )  # a book that is cut off holds NUL bytes, too
+    assert grown < 5 * files.MAX_RECORD_BYTES
