@@ -1,6 +1,13 @@
 """What ends a run with one sentence instead of a traceback, and with which exit status."""
 
+import errno
+import os
+
 _LONGEST_REASON = 500
+# what a system says of a path that a user gave wrongly; a full disk, for one, is another matter
+_REFUSED = frozenset(
+    {errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
+)
 
 
 class RagBeamError(Exception):
@@ -17,6 +24,15 @@ class UsageError(RagBeamError):
     """Wrong options, inputs, checksums or a lock held by another run: exit status 2."""
 
     exit_status = 2
+
+
+def path_refused(error: BaseException) -> UsageError | None:
+    """The sentence for a path that the system does not let us use; None for any other failure."""
+    if not isinstance(error, OSError) or error.errno not in _REFUSED or error.filename is None:
+        return None
+    return UsageError(
+        f"{os.fsdecode(error.filename)}: {error.strerror}; give a path that can be read or written"
+    )
 
 
 def reason_of(error: BaseException) -> str:

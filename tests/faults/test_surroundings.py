@@ -1,6 +1,8 @@
 """A hub that does not answer, packages that are not there, closed streams and locked folders: a sentence each."""
 
+import errno
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -10,6 +12,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from pipelines.dataset import reader
+from rag_core.storage import Storage
 from tests.pipelines.commands import manifest_of, status_of
 from tests.pipelines.conftest import World
 
@@ -157,6 +161,20 @@ def test_a_closed_standard_input_is_no_matter(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     assert status_of("chunk", input=world.corpus, output=out) == 0
+
+
+def test_a_part_that_a_worker_may_not_read_is_told(
+    world: World, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    passages = shutil.copytree(world.made("passages"), tmp_path / "passages")
+
+    def refused(storage: Storage, path: str) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(reader, "file_sha256", refused)
+    assert status_of("encode", passages=passages, encoder=world.passage_encoder, output=out) == 2
+    assert f"{passages}/part-00000-00000.parquet: Permission denied; give a path" in sentence(capfd)
+    assert not any(path.is_file() for path in out.rglob("*"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
