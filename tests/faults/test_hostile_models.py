@@ -3,15 +3,18 @@
 import json
 import pickle
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
+from rag_core.corpus import plan_sources, read_source
 from rag_core.encoders import load_passage_encoder, load_question_encoder
 from rag_core.errors import UsageError
 from rag_core.generator import load_generator
+from rag_core.storage import LocalStorage
 from rag_core.training.bi_encoder import BiEncoder
 from rag_core.training.rag_model import RagModel
 from tests.pipelines.commands import status_of
@@ -247,3 +250,18 @@ def test_state_of_a_training_run_is_read_as_tensors_only(bench: Bench) -> None:
     ]
     assert calls
     assert all("weights_only=True" in line for _, line in calls), calls
+
+
+@pytest.mark.parametrize("name", ["../../evil.jsonl", "/evil.jsonl", "a/../../evil.jsonl", "..\\evil.jsonl"])
+def test_members_of_an_archive_are_read_and_never_unpacked(bench: Bench, name: str) -> None:
+    """Names of members lead nowhere: they only name documents and rejects."""
+    path = bench.folder / "in" / "archive.zip"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(name), '{"text": "words"}\n')
+    before = set(bench.folder.rglob("*"))
+    (source,) = plan_sources(LocalStorage(), [str(path)], "auto")
+    (document,) = read_source(LocalStorage(), source)
+    assert document.text == "words"
+    assert set(bench.folder.rglob("*")) == before
+    assert not Path("/evil.jsonl").exists()
