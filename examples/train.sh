@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes examples/models anew: practice text, models to start from, training, and a copy of what was trained.
-# Minutes on a GPU, a day on a CPU. Interrupted, the same command goes on.
+# About ten minutes on a GPU, a day on a CPU. Interrupted, the same command goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
@@ -25,9 +25,4 @@ steps rag_sequence
 wait "$mixing"
 wait "$judging"
 
-models=examples/models
-rm -rf "$models/passage_encoder" "$models/rag_sequence" "$models/rag_token" "$models/rag_labels"
-cp -r out/train/retriever/passage_encoder "$models/passage_encoder"
-for name in rag_sequence rag_token rag_labels; do
-    cp -r "out/train/$name/model" "$models/$name"
-done
+python -m examples.ship_models --train out/train
