@@ -78,8 +78,12 @@ def zip_members(storage: Storage, path: str) -> list[str]:
     try:
         with storage.open(path) as file, zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
+            if not all(info.filename for info in infos):
+                raise zipfile.BadZipFile("one of its files has no name")
             if sum(info.compress_size for info in infos) > file.seek(0, io.SEEK_END):
-                raise zipfile.BadZipFile("its files overlap, which one of a few megabytes can unfold to anything")
+                raise zipfile.BadZipFile(
+                    "its files overlap, which one of a few megabytes can unfold to anything"
+                )
     except _DECOMPRESSION_ERRORS as error:
         if not tells_of_damage(error):
             raise

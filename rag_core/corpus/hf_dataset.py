@@ -100,7 +100,7 @@ def _check_hub_answers(source: str, name: str) -> None:
       UsageError: the hub cannot be reached, or is out of order.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     try:
         HfApi().dataset_info(name, timeout=_HUB_SECONDS)

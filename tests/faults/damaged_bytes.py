@@ -75,8 +75,13 @@ def wrap(data: bytes, random: Random, name: str) -> bytes:
     kind = random.choice(("plain", "plain", "plain", "gz", "bz2", "zip", "xz"))
     if kind == "plain":
         return data
-    wrapped = _WRAPPERS[kind](data, name)
-    return damage(wrapped, random) if random.random() < 0.5 else wrapped
+    compressed = wrapped(kind, data, name)
+    return damage(compressed, random) if random.random() < 0.5 else compressed
+
+
+def wrapped(kind: str, data: bytes, name: str) -> bytes:
+    """The data compressed, or as the file of this name in an archive: `gz`, `bz2`, `xz` or `zip`."""
+    return _WRAPPERS[kind](data, name)
 
 
 def _flip(data: bytes, random: Random) -> bytes:

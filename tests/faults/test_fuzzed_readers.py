@@ -1,6 +1,7 @@
 """Whatever a file holds, reading it ends in records, rejects or a sentence. The long form is `fuzzing.py`."""
 
 import json
+import zipfile
 from pathlib import Path
 from random import Random
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.faults.damaged_bytes import wrapped
 from tests.faults.examined_reading import Examined, examine
 from tests.faults.fuzzing import damaged_seed
 from tests.faults.seed_files import FORMATS, seeds
@@ -114,6 +116,20 @@ def test_json_nested_nearly_to_the_limit_of_the_stack(tmp_path: Path, depth: int
     )
     for reads in ("corpus", "training"):
         assert examined(tmp_path, "s.json", articles, reads, "squad").counts.accepted == 0
+
+
+def test_archives_with_a_nameless_or_an_encrypted_file(tmp_path: Path):
+    content = wrapped("zip", b'{"text": "a"}\n', "c.jsonl")
+    directory = content.index(b"PK\x01\x02")
+    encrypted = bytearray(content)
+    encrypted[6] |= 1  # in the flags of the file itself, and of its entry in the table of contents
+    encrypted[directory + 8] |= 1
+    refused = examined(tmp_path, "c.zip", bytes(encrypted), "corpus", "jsonl").refused
+    assert refused and "is encrypted" in refused
+    with zipfile.ZipFile(tmp_path / "nameless.zip", "w") as archive:
+        archive.writestr(zipfile.ZipInfo(""), b"a")
+    refused = examine(str(tmp_path / "nameless.zip"), "corpus", "auto").refused
+    assert refused and "has no name" in refused
 
 
 def test_names_of_fields_do_not_make_a_message_long(tmp_path: Path):
