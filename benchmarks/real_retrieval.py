@@ -8,7 +8,6 @@ ids and scores of the top K must agree, and recall is printed. Outputs under --w
 a second run goes on where the first ended.
 """
 
-import gzip
 import json
 import random
 import time
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.report import Comparison, argument_parser, write_report
+from benchmarks.squad import read_squad
 from pipelines import cli
 from pipelines.dataset.manifest import read_manifest
 from pipelines.filesystems import STORAGE
@@ -74,9 +74,7 @@ def main() -> None:
 
 def sample_questions(squad: str, count: int, seed: int) -> list[dict[str, Any]]:
     """Some of the questions, each with its answers and the id that `chunk` gives its paragraph."""
-    opener = gzip.open if squad.endswith(".gz") else open
-    with opener(squad, "rt", encoding="utf-8") as file:
-        articles = json.load(file)["data"]
+    articles = read_squad(Path(squad))["data"]
     stem = Path(squad).name.split(".", 1)[0]
     rows = []
     paragraphs = (paragraph for article in articles for paragraph in article["paragraphs"])

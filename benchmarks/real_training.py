@@ -10,16 +10,15 @@ is one of `rag-beam run`, whose file lies in --work: interrupted, the same comma
 """
 
 import argparse
-import gzip
 import json
 import random
 import time
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import yaml
 
+from benchmarks.squad import read_squad
 from pipelines import run
 
 HELD_OUT = {"held_out": 20, "validation": 12}  # articles of SQuAD's 442
@@ -28,7 +27,7 @@ READ_DOCS = 5
 
 
 def main() -> None:
-    """Splits, runs the steps, prints scores and times."""
+    """Splits and runs the steps, which print scores and times."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -56,17 +55,11 @@ def main() -> None:
     if status:
         raise SystemExit(status)
     print(f"\n{time.perf_counter() - began:.0f} s")
-    for name in ("untrained", "trained", "answer"):
-        path = options.work / f"{name}_scores"
-        if path.exists():
-            print(f"\n{name}\n{pq.read_table(path).to_pandas().to_string()}")
 
 
 def split(options: argparse.Namespace) -> None:
     """Writes SQuAD's articles, shuffled, as files of their own: those held out, those to train on, a part of these."""
-    opener = gzip.open if options.squad.suffix == ".gz" else open
-    with opener(options.squad, "rt", encoding="utf-8") as file:
-        content = json.load(file)
+    content = read_squad(options.squad)
     articles = content["data"]
     random.Random(options.seed).shuffle(articles)
     parts = {}

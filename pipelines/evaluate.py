@@ -88,8 +88,7 @@ def prepare(settings: EvaluateSettings, workers: int) -> list[Task]:
         STORAGE, input_files(STORAGE, [settings.references]), settings.references_format
     )
     formats = sorted({source.format for source in sources})
-    if ways:
-        check_slices(STORAGE, sources, ways)
+    check_slices(STORAGE, sources, ways)
     regex = settings.regex_answers or formats == ["curatedtrec"]
     inputs = [predictions.as_input(), *raw_inputs(STORAGE, [source.path for source in sources])]
     target = Target(

@@ -59,14 +59,14 @@ def parse_ways(arguments: Sequence[str]) -> Ways:
 
 
 def check_slices(storage: Storage, sources: Sequence[QuestionSource], ways: Ways) -> None:
-    """Reads the sources through to see that there are slices, and not too many.
+    """Reads the sources through to see that there are slices, and not too many; not at all without ways.
 
     Raises:
       UsageError: a field that no record has, a way without a slice or with more than `MAX_SLICES`, or
         what `read_slices` raises.
     """
     found: list[set[str]] = [set() for _ in ways]
-    for source in sources:
+    for source in sources if ways else ():
         for slices in read_slices(storage, source, ways):
             for way, names, name in zip(ways, found, slices, strict=True):
                 if name is not None:

@@ -25,14 +25,9 @@ def corpus(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def commands(world: World, corpus: Path) -> dict[str, Command]:
-    """A command of each stage, without its output."""
-    made = {name: world.made(name) for name in ("passages", "embeddings")}
-    search = {"index": world.made("index"), "encoder": world.question_encoder, "questions": world.questions}
-    model = {"model": world.generator, "num_threads": 1}
-    tuned = {"factory": "SQfp16,RFlat", "sample_questions": 10}
-    training = {
+def training_options(world: World) -> dict[str, Any]:
+    """Of a short `train_retriever` with a checkpoint in its midst."""
+    return {
         "questions": world.made("retrievals"),
         "question_encoder": world.question_encoder,
         "passage_encoder": world.passage_encoder,
@@ -41,6 +36,16 @@ def commands(world: World, corpus: Path) -> dict[str, Command]:
         "checkpoint_every": 2,
         "num_threads": 1,
     }
+
+
+@pytest.fixture(scope="module")
+def commands(world: World, corpus: Path) -> dict[str, Command]:
+    """A command of each stage, without its output."""
+    made = {name: world.made(name) for name in ("passages", "embeddings")}
+    search = {"index": world.made("index"), "encoder": world.question_encoder, "questions": world.questions}
+    model = {"model": world.generator, "num_threads": 1}
+    tuned = {"factory": "SQfp16,RFlat", "sample_questions": 10}
+    training = training_options(world)
     return {
         "chunk": ("chunk", {"input": f"{corpus}/*.jsonl", "passage_words": PASSAGE_WORDS}),
         "encode": (

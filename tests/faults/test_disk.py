@@ -104,7 +104,7 @@ def test_a_failure_that_cannot_be_noted_on_the_disk_is_told_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """In one process, and in workers of which only the runner's text comes back."""
+    """Only the runner's text comes back of it."""
     met = no_room_at(monkeypatch, "total.json")
     no_room_at(monkeypatch, "failure.json")
     assert status(commands["chunk"], tmp_path / "out") == 1

@@ -16,6 +16,7 @@ from pipelines.filesystems import STORAGE
 from rag_core.training.checkpoint import read_checkpoint
 from tests.faults.full_disk import no_room_at
 from tests.faults.refused import Options, refusal
+from tests.faults.stage_commands import training_options
 from tests.pipelines.commands import history_of, manifest_of, rag_beam, read_rejects, read_table, status_of
 from tests.pipelines.conftest import World
 from tests.pipelines.damage import flip_byte
@@ -205,15 +206,7 @@ def test_a_data_set_on_the_way_is_proved_when_a_retrieval_is_resumed(
 
 @pytest.fixture
 def training(world: World) -> Options:
-    return {
-        "questions": world.made("retrievals"),
-        "question_encoder": world.question_encoder,
-        "passage_encoder": world.passage_encoder,
-        "batch_questions": 5,
-        "max_steps": 4,
-        "checkpoint_every": 2,
-        "num_threads": 1,
-    }
+    return training_options(world)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "emptied", "of another run"])
