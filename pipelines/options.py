@@ -235,6 +235,27 @@ def validated(settings: type[S], values: Mapping[str, Any], where: str = "") -> 
         raise UsageError(f"{prefix}--{name} {_shown(first['input'])}: {message}") from error
 
 
+def beam_arguments(values: Any, where: str) -> list[str]:
+    """Beam's options by name, as they stand in YAML, as arguments of a command line.
+
+    Raises:
+      UsageError: not a mapping, no option of Beam's, or a value that does not fit. `where` leads the message.
+    """
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{where}: expected Beam's options by name, as in {{parallelism: 2}}")
+    arguments = []
+    for name, value in values.items():
+        for item in value if isinstance(value, list) else [value]:
+            arguments.append(f"--{name}" if item is True else f"--{name}={item}")
+    try:
+        beam_names, unknown = _split_beam(arguments)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+    if unknown:
+        raise UsageError(f"{where}: {_unknown_option(unknown[0], sorted(beam_names))}")
+    return arguments
+
+
 def beam_option_names() -> set[str]:
     """Every option that Beam's own parsers take, without the dashes."""
     parser = _beam_parser()

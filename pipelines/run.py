@@ -95,6 +95,8 @@ def read_job(path: str, settings: RunSettings) -> Job:
 def run(job: Job, beam_args: Sequence[str]) -> None:
     """Runs the steps in order; what is complete is not done again. Compares with the plan, where one was made.
 
+    A step whose job is handed over and not waited for, as by a template, is the last one.
+
     Raises:
       RagBeamError: as the step that failed raised it, its name before the message.
     """
@@ -105,7 +107,10 @@ def run(job: Job, beam_args: Sequence[str]) -> None:
         before, resumed = _manifest_bytes(step.folder), is_unfinished(STORAGE, step.folder)
         begin = time.monotonic()
         with _named(step), PeakMemory() as peak:
-            manifest = step.stage.run(step.settings, beam_args)
+            manifest = step.stage.run(step.settings, [*beam_args, *step.beam_args])
+        if manifest is None:
+            print("    the steps after it read its output: run this again when the job has ended", flush=True)
+            return
         seconds = time.monotonic() - begin
         print(f"    {seconds:.1f} s", flush=True)
         outcome = _outcome(step.folder, manifest)
@@ -143,7 +148,8 @@ def _planned(step: Step, beam_args: Sequence[str], forecasts: Forecasts) -> Plan
     estimate = None
     if stage.estimate is not None:
         with contextlib.suppress(NothingKnown), PeakMemory() as peak:
-            estimate = stage.estimate(step.settings, worker_count(step.settings, beam_args), forecasts)
+            workers = worker_count(step.settings, [*beam_args, *step.beam_args])
+            estimate = stage.estimate(step.settings, workers, forecasts)
     if estimate is not None:
         estimate = dataclasses.replace(estimate, memory_bytes=peak.anonymous)
     forecasts.add(step.folder, estimate)

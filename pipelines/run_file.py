@@ -10,7 +10,7 @@ import yaml
 
 from pipelines.filesystems import STORAGE, is_local
 from pipelines.launch import Command
-from pipelines.options import Settings, StageSettings, path_kind, validated
+from pipelines.options import Settings, StageSettings, beam_arguments, path_kind, validated
 from rag_core.errors import UsageError
 from rag_core.storage import join
 
@@ -21,7 +21,8 @@ class RunFile(Settings):
     Attributes:
       output: folder that gets a folder for each step.
       options: given to every step whose stage has them.
-      steps: by name, in the order they are run: `stage` and the stage's options.
+      steps: by name, in the order they are run: `stage`, the stage's options, and under `beam` Beam's options for
+        this step, which go before those of the command line.
     """
 
     output: str
@@ -31,11 +32,16 @@ class RunFile(Settings):
 
 @dataclass(frozen=True)
 class Step:
-    """A stage with its settings, under a name of its own."""
+    """A stage with its settings, under a name of its own.
+
+    Attributes:
+      beam_args: Beam's options for this step, as on a command line.
+    """
 
     name: str
     stage: Command[Any]
     settings: StageSettings
+    beam_args: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:
@@ -126,7 +132,7 @@ def _step(
     stage = stages[stage_name]
     known = stage.settings.model_fields
     values = {key: value for key, value in common.items() if key in known}
-    values |= {key: value for key, value in fields.items() if key != "stage"}
+    values |= {key: value for key, value in fields.items() if key not in ("stage", "beam")}
     if "output" in values:
         raise UsageError(
             f"{where}: has an output of its own; a step's output is its name under the run's output"
@@ -142,7 +148,8 @@ def _step(
             _check_made_before(f"{where}: --{key}", named, not_yet)
             resolved = [_resolve(base, item, kind, outputs) for item in named]
             values[key] = resolved if several else resolved[0]
-    return Step(name, stage, validated(stage.settings, values | {"output": outputs[name]}, where=where))
+    settings = validated(stage.settings, values | {"output": outputs[name]}, where=where)
+    return Step(name, stage, settings, tuple(beam_arguments(fields.get("beam", {}), f"{where}: beam")))
 
 
 def _check_made_before(where: str, values: Sequence[str], not_yet: Sequence[str]) -> None:

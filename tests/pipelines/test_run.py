@@ -96,6 +96,9 @@ def test_only_some_steps(world: World, tmp_path: Path, capsys: pytest.CaptureFix
         ({"num_beams": 0}, "--num_beams 0"),
         ({"model_type": None}, "--model_type"),
         ({"output": "elsewhere"}, "has an output of its own"),
+        ({"beam": {"paralellism": 2}}, "step answers: beam: --paralellism: no such option; did you mean --parallelism"),
+        ({"beam": {"parallelism": "two"}}, "step answers: beam: argument --parallelism"),
+        ({"beam": "--parallelism=2"}, "step answers: beam: expected Beam's options by name"),
     ],
 )
 def test_a_wrong_step_is_told_before_anything_is_done(
@@ -134,6 +137,19 @@ def test_a_step_that_fails_is_named(world: World, tmp_path: Path, capsys: pytest
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     assert status_of("run", str(tmp_path / "run.yaml")) == 2
     assert "rag-beam: embeddings: no/such/model/here" in capsys.readouterr().err
+    assert manifest_of(tmp_path / "out" / "passages").rows > 0
+
+
+def test_a_steps_own_beam_options_go_before_those_of_the_command_line(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    content = write_run_file(world, tmp_path / "run.yaml")
+    content["steps"]["embeddings"]["beam"] = {"direct_num_workers": -2, "experiments": ["one", "two"]}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    [step] = read_job(str(tmp_path / "run.yaml"), RunSettings(only=["embeddings"])).steps
+    assert step.beam_args == ("--direct_num_workers=-2", "--experiments=one", "--experiments=two")
+    assert status_of("run", str(tmp_path / "run.yaml"), direct_num_workers=1) == 2
+    assert "embeddings: --direct_num_workers -2" in capsys.readouterr().err
     assert manifest_of(tmp_path / "out" / "passages").rows > 0
 
 
