@@ -3,7 +3,6 @@
 import argparse
 import gc
 import logging
-import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -11,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Generic
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
-from apache_beam.runners.runner import PipelineResult, create_runner
+from apache_beam.runners.runner import PipelineResult
 
 from pipelines.dataset.ledger import TooManyRejects, flood_message
 from pipelines.dataset.lock import locked
@@ -25,13 +25,12 @@ from pipelines.estimates.forecasts import Estimate, Forecasts
 from pipelines.exit_status import exit_status
 from pipelines.filesystems import STORAGE
 from pipelines.local_workers import run_with_workers
-from pipelines.options import CommandParser, ModelSettings, S, StageSettings, add_arguments, parse
+from pipelines.options import CommandParser, S, StageSettings, add_arguments, parse
 from pipelines.progress import Progress
+from pipelines.runners import for_workers, is_dataflow, is_dry_run, is_in_process, is_template, worker_count
 from pipelines.terminal import printable_lines
 from pipelines.transforms.failures import WorkFailed, forget_failure, raise_failure
-from rag_core.errors import UsageError
-
-_IN_PROCESS = ("DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
+from pipelines.transforms.units import MakeDataset
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,8 @@ class Command(ABC, Generic[S]):
         return parser
 
     @abstractmethod
-    def run(self, settings: S, beam_args: Sequence[str]) -> Manifest:
-        """Makes the output, or finds it made; returns its manifest.
+    def run(self, settings: S, beam_args: Sequence[str]) -> Manifest | None:
+        """Makes the output, or finds it made; returns its manifest, None where a service goes on with the work.
 
         Raises:
           UsageError: wrong options or inputs, or a lock (status 2).
@@ -113,13 +112,21 @@ class Stage(Command[S]):
 
     prepare: Callable[[S, int], list[Task]]
 
-    def run(self, settings: S, beam_args: Sequence[str]) -> Manifest:
+    def run(self, settings: S, beam_args: Sequence[str]) -> Manifest | None:
         assert isinstance(settings, StageSettings)
-        options = pipeline_options(beam_args)
+        settings, options, hints = for_workers(self.name, settings, beam_args)
         workers = worker_count(settings, beam_args)
         options.view_as(DirectOptions).direct_num_workers = workers
+        FileSystems.set_options(options)  # whose credentials reach the inputs
         tasks = self.prepare(settings, workers)
+        for task in tasks:
+            if isinstance(task.make, MakeDataset):
+                task.make.on_model_workers(hints)
         output = tasks[-1].target
+        if is_dry_run(options):
+            _build(tasks, None, options).run()
+            print(printable_lines(f"{self.name}: {output.folder}: the job was built, and not submitted"))
+            return None
         with locked(output.folder), withdrawn_on_mistake(STORAGE, output.folder):
             manifest = claim(STORAGE, output, overwrite=settings.overwrite)
             if manifest is not None:
@@ -127,52 +134,22 @@ class Stage(Command[S]):
                 return manifest
             earlier = [task for task in tasks[:-1] if claim(STORAGE, task.target, overwrite=False) is None]
             manifest = _execute([*earlier, tasks[-1]], options, settings)
+        if manifest is None:
+            print(
+                printable_lines(
+                    f"{self.name}: {output.folder}: the job was handed over, it is not waited for"
+                )
+            )
+            return None
         self.tell(settings, f"{output.folder}: {manifest.counts.summary()}", manifest)
         return manifest
 
 
-def pipeline_options(beam_args: Sequence[str]) -> PipelineOptions:
-    """Beam's options, with the in-process runner where a local one is asked for or none is named.
+def _execute(tasks: list[Task], options: PipelineOptions, settings: Any) -> Manifest | None:
+    """Runs the graph of the tasks, one after the other, and returns the last one's manifest.
 
-    Raises:
-      UsageError: no such runner.
+    Returns None where the job was handed over and is not waited for.
     """
-    options = PipelineOptions(list(beam_args))
-    runner = options.view_as(StandardOptions).runner
-    if runner is not None:
-        try:
-            create_runner(runner)
-        except (ValueError, ImportError, AttributeError) as error:
-            raise UsageError(f"--runner {runner}: {' '.join(str(error).split())}") from error
-    if runner == "DirectRunner":
-        print("rag-beam: DirectRunner is run as Beam's in-process runner (FnApiRunner)", file=sys.stderr)
-    return options
-
-
-def worker_count(settings: StageSettings, beam_args: Sequence[str]) -> int:
-    """Local worker processes: as many as are asked for (0: one a core), else what the devices suggest."""
-    if any(argument.split("=", 1)[0] == "--direct_num_workers" for argument in beam_args):
-        asked = PipelineOptions(list(beam_args)).view_as(DirectOptions).direct_num_workers
-        if asked < 0:
-            raise UsageError(
-                f"--direct_num_workers {asked}: expected a number of processes, or 0 for one a core"
-            )
-        return asked or os.cpu_count() or 1
-    if not isinstance(settings, ModelSettings):
-        return 1
-    # late: only models need torch, which takes seconds
-    from pipelines.transforms.devices import default_workers
-
-    return default_workers(settings.device)
-
-
-def is_in_process(options: PipelineOptions) -> bool:
-    """Whether the pipeline runs on this machine under this process."""
-    return (options.view_as(StandardOptions).runner or "DirectRunner") in _IN_PROCESS
-
-
-def _execute(tasks: list[Task], options: PipelineOptions, settings: Any) -> Manifest:
-    """Runs the graph of the tasks, one after the other, and returns the last one's manifest."""
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # what fails is told once, by us
     output = tasks[-1].target
     for task in tasks:
@@ -185,6 +162,8 @@ def _execute(tasks: list[Task], options: PipelineOptions, settings: Any) -> Mani
         raise
     finally:
         gc.collect()  # the runner leaves cycles that hold what lay between its steps, and loaded models
+    if is_template(options):
+        return None
     manifest = read_manifest(STORAGE, output.folder)
     if manifest is not None and manifest.fingerprint == output.fingerprint:  # not one that was to be replaced
         return manifest
@@ -201,11 +180,11 @@ def _run_pipeline(tasks: list[Task], options: PipelineOptions) -> None:
     """Runs the graph where the options say: in this process, in workers of this machine, on a cluster."""
 
     def run(runner: FnApiRunner | None) -> None:
-        pipeline = beam.Pipeline(runner=runner, options=options)
-        done = pipeline | "Start" >> beam.Create(["start"])
-        for task in tasks:
-            done = done | task.make
-        result: PipelineResult = pipeline.run()
+        result: PipelineResult = _build(tasks, runner, options).run()
+        if is_template(options):
+            return
+        if is_dataflow(options):
+            _tell_job(result, options)
         result.wait_until_finish()
 
     if not is_in_process(options):
@@ -214,3 +193,23 @@ def _run_pipeline(tasks: list[Task], options: PipelineOptions) -> None:
         run(FnApiRunner())
     else:  # a process each: threads would share one lock
         run_with_workers(run, [task.target for task in tasks])
+
+
+def _build(tasks: list[Task], runner: FnApiRunner | None, options: PipelineOptions) -> beam.Pipeline:
+    """The tasks in order, each begun when the one before is done."""
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    done = pipeline | "Start" >> beam.Create(["start"])
+    for task in tasks:
+        done = done | task.make
+    return pipeline
+
+
+def _tell_job(result: Any, options: PipelineOptions) -> None:
+    """Says under which name the job is found: the runner's own log is silent."""
+    cloud = options.view_as(GoogleCloudOptions)
+    print(
+        f"rag-beam: Dataflow job {result.job_id()}: https://console.cloud.google.com/dataflow/jobs/{cloud.region}/"
+        f"{result.job_id()}?project={cloud.project}",
+        file=sys.stderr,
+        flush=True,
+    )

@@ -91,6 +91,12 @@ class StageSettings(Settings):
     dtype: Dtype = option(
         "of a model's weights and arithmetic; matters to stages with a model", "auto", changes_result=False
     )
+    profile: str | None = option(
+        "what the workers of a cluster are: cpu, l4, l4_job, or a YAML file (docs/dataflow.md); default: as the "
+        "launching machine",
+        None,
+        changes_result=False,
+    )
 
     @pydantic.field_validator("output")
     @classmethod

@@ -27,6 +27,7 @@ from schemas import TABLES
 class RetrievalWork(Work):
     """Walks over retrievals: what generating and classifying share."""
 
+    runs_model = True
     table: str
 
     def __init__(self, retrievals: Dataset, loader: GeneratorLoader, *, n_docs: int | None, unit_rows: int):

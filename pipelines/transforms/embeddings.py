@@ -33,6 +33,7 @@ class EncodePassages(Work):
     """
 
     units_at_once = 2
+    runs_model = True
 
     def __init__(
         self,

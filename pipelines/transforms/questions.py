@@ -48,6 +48,8 @@ class EncodeQuestions(Work):
 
     def __init__(
         self, questions_folder: str, loader: QuestionEncoderLoader, *, unit_rows: int, batch_tokens: int
+    runs_model = True
+
     ):
         self._questions_folder = questions_folder
         self._loader = loader

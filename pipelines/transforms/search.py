@@ -35,6 +35,8 @@ class SearchIndex(Work):
     Each tile is a source: its rows are all questions in order.
     """
 
+    runs_model = True  # its products are computed where the encoder runs
+
     def __init__(
         self,
         index_folder: str,

@@ -12,7 +12,7 @@ import contextlib
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from operator import itemgetter
 from typing import Any
@@ -50,9 +50,11 @@ class Work(ABC):
     Attributes:
       units_at_once: how many units a process computes at a time. More than one where reading and writing
         shall not keep a device waiting; then what `load` gives must bear several threads.
+      runs_model: whether computing a unit is a device's work; then its step may ask for workers that have one.
     """
 
     units_at_once = 1
+    runs_model = False
 
     @abstractmethod
     def plan(self) -> Iterable[Unit]:
@@ -70,17 +72,20 @@ class Work(ABC):
 class ComputeUnits(beam.PTransform):
     """Units of `work`, computed and committed: one trigger element to a report a unit."""
 
-    def __init__(self, target: Target, work: Work):
+    def __init__(self, target: Target, work: Work, hints: Mapping[str, str] | None = None):
+        """`hints` are resource hints of the step that computes."""
         super().__init__(label=f"Compute {target.table}")
         self._target = target
         self._work = work
+        self._hints = dict(hints or {})
 
     def expand(self, trigger: beam.PCollection) -> beam.PCollection:
+        compute = beam.ParDo(ComputeUnitFn(self._target, self._work)).with_resource_hints(**self._hints)
         return (
             trigger
             | "PlanUnits" >> beam.ParDo(PlanUnitsFn(self._target, self._work))
             | "SpreadUnits" >> beam.Reshuffle()
-            | "ComputeUnit" >> beam.ParDo(ComputeUnitFn(self._target, self._work))
+            | "ComputeUnit" >> compute
         )
 
 
@@ -91,10 +96,17 @@ class MakeDataset(beam.PTransform):
         super().__init__(label=f"Make {target.table}")
         self._target = target
         self._work = work
+        self._hints: dict[str, str] = {}
+
+    def on_model_workers(self, hints: Mapping[str, str]) -> "MakeDataset":
+        """Asks for workers by resource hints, for the step that runs a model where there is one."""
+        if self._work.runs_model:
+            self._hints = dict(hints)
+        return self
 
     def expand(self, trigger: beam.PCollection) -> beam.PCollection:
         target = self._target
-        reports = trigger | ComputeUnits(target, self._work)
+        reports = trigger | ComputeUnits(target, self._work, self._hints)
         buckets = trigger | "PlanBuckets" >> beam.ParDo(PlanBucketsFn(target), beam.pvalue.AsList(reports))
         found = (
             buckets

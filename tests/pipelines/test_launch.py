@@ -13,7 +13,8 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from pipelines import launch
 from pipelines.dataset.target import WORK, Target
-from pipelines.launch import Stage, Task, is_in_process, pipeline_options
+from pipelines.launch import Stage, Task
+from pipelines.runners import is_in_process, pipeline_options
 from pipelines.transforms.units import MakeDataset
 from rag_core.storage import join
 from tests.pipelines.commands import manifest_of, read_rejects, read_table

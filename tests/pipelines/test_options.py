@@ -262,6 +262,7 @@ NOT_IN_FINGERPRINTS = {
     "batch_tokens",
     "shard_tiles",
     "checkpoint_every",
+    "profile",
     "append",  # the index that grows and what is added count instead
 }
 
