@@ -18,6 +18,7 @@ from pipelines.exit_status import exit_status
 from pipelines.filesystems import STORAGE
 from pipelines.launch import Command, worker_count
 from pipelines.options import CommandParser, Settings, add_arguments, option, parse
+from pipelines.profiles import read_profile
 from pipelines.run_file import Job, Step, read_run_file
 from pipelines.run_plan import Outcome, PlannedStep, comparison_table, plan_table, read_plan, write_plan
 from pipelines.terminal import printable_lines
@@ -151,10 +152,17 @@ def _planned(step: Step, beam_args: Sequence[str], forecasts: Forecasts) -> Plan
             workers = worker_count(step.settings, [*beam_args, *step.beam_args])
             estimate = stage.estimate(step.settings, workers, forecasts)
     if estimate is not None:
-        estimate = dataclasses.replace(estimate, memory_bytes=peak.anonymous)
+        notes = (*estimate.notes, *_workers_note(step))
+        estimate = dataclasses.replace(estimate, memory_bytes=peak.anonymous, notes=notes)
     forecasts.add(step.folder, estimate)
     state = "unfinished" if is_unfinished(STORAGE, step.folder) else "to do"
     return PlannedStep(step.name, stage.name, state, estimate=estimate)
+
+
+def _workers_note(step: Step) -> list[str]:
+    """Where a step with a profile will run: the estimate is of the device at hand."""
+    profile = step.settings.profile
+    return [f"to run on {read_profile(profile).workers(step.stage.name).told()}"] if profile else []
 
 
 def _outcome(folder: str, manifest: Manifest) -> Outcome:

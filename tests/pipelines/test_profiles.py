@@ -188,3 +188,12 @@ def test_a_profile_is_refused_where_this_machine_does_the_work(tmp_path, capsys)
         "only; give --runner, or leave --profile out\n"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_the_plan_of_a_run_tells_where_each_step_will_run(tmp_path, capsys):
+    (tmp_path / "corpus.jsonl").write_text('{"title": "a", "text": "b"}\n')
+    (tmp_path / "run.yaml").write_text(
+        "output: out\noptions: {profile: l4}\nsteps:\n  passages: {stage: chunk, input: [corpus.jsonl]}\n"
+    )
+    assert status_of("run", str(tmp_path / "run.yaml"), plan=True) == 0
+    assert "to run on up to 16 n2-standard-8" in capsys.readouterr().out
