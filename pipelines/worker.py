@@ -1,4 +1,4 @@
-"""A local worker process: Beam's own, without its log of starting and stopping."""
+"""A worker process: Beam's own; a local one without its log of starting and stopping."""
 
 import gc
 import logging
@@ -9,8 +9,13 @@ from apache_beam.runners.worker import sdk_worker_main
 
 
 def main() -> None:
-    """Serves the runner that started this process until it hangs up."""
+    """Serves the runner that started this process."""
     logging.disable(logging.WARNING)
+    serve()
+
+
+def serve() -> None:
+    """Serves the runner that the environment names until it hangs up."""
     gc.freeze()  # what Beam has loaded stays: no collection need go through it again
     sdk_worker_main.main(sys.argv)
     sys.stderr.flush()

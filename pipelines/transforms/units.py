@@ -9,6 +9,7 @@ repeated after a failure, since a file is committed whole and what is committed 
 """
 
 import contextlib
+import logging
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
@@ -40,6 +41,8 @@ from pipelines.filesystems import STORAGE
 from pipelines.heartbeat import Heartbeat
 from pipelines.transforms.failures import explained
 from rag_core.tables import WrittenFile
+
+_LOGGER = logging.getLogger("rag_beam")  # what a worker does, for the log that a cluster keeps
 
 
 class Work(ABC):
@@ -136,6 +139,8 @@ class _Loaded:
 
     def __init__(self, work: Work):
         self.content = work.load()
+        if self.content is not None:
+            _LOGGER.info("%s: loaded", type(work).__name__)
         self.threads = threading.Semaphore(work.units_at_once)
 
 
@@ -170,6 +175,7 @@ class ComputeUnitFn(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._at_work: deque[Future[UnitReport]] = deque()
+        _LOGGER.info("%s: a bundle begins", self._target.table)
 
     def process(self, unit: Unit) -> Iterator[UnitReport]:
         if self._pool is None:
@@ -189,6 +195,7 @@ class ComputeUnitFn(beam.DoFn):
 
     def _report(self, unit: Unit) -> UnitReport:
         report = committed_report(STORAGE, self._target, unit)
+        _LOGGER.info("%s: %s %s", self._target.table, unit.label, "begins" if report is None else "is there")
         if report is None:
             with explained(self._target, unit.label):
                 report = self._compute(unit)
