@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, PipelineOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult
 
@@ -27,7 +26,16 @@ from pipelines.filesystems import STORAGE
 from pipelines.local_workers import run_with_workers
 from pipelines.options import CommandParser, S, StageSettings, add_arguments, parse
 from pipelines.progress import Progress
-from pipelines.runners import for_workers, is_dataflow, is_dry_run, is_in_process, is_template, worker_count
+from pipelines.runners import (
+    for_workers,
+    is_dataflow,
+    is_dry_run,
+    is_in_process,
+    is_waited_for,
+    named_job,
+    raise_ended_job,
+    worker_count,
+)
 from pipelines.terminal import printable_lines
 from pipelines.transforms.failures import WorkFailed, forget_failure, raise_failure
 from pipelines.transforms.units import MakeDataset
@@ -117,7 +125,6 @@ class Stage(Command[S]):
         settings, options, hints = for_workers(self.name, settings, beam_args)
         workers = worker_count(settings, beam_args)
         options.view_as(DirectOptions).direct_num_workers = workers
-        FileSystems.set_options(options)  # whose credentials reach the inputs
         tasks = self.prepare(settings, workers)
         for task in tasks:
             if isinstance(task.make, MakeDataset):
@@ -135,11 +142,7 @@ class Stage(Command[S]):
             earlier = [task for task in tasks[:-1] if claim(STORAGE, task.target, overwrite=False) is None]
             manifest = _execute([*earlier, tasks[-1]], options, settings)
         if manifest is None:
-            print(
-                printable_lines(
-                    f"{self.name}: {output.folder}: the job was handed over, it is not waited for"
-                )
-            )
+            print(printable_lines(f"{self.name}: {output.folder}: handed over; the job is not waited for"))
             return None
         self.tell(settings, f"{output.folder}: {manifest.counts.summary()}", manifest)
         return manifest
@@ -159,10 +162,11 @@ def _execute(tasks: list[Task], options: PipelineOptions, settings: Any) -> Mani
             _run_pipeline(tasks, options)
     except Exception as error:
         raise_failure([task.target for task in tasks], error)
+        raise_ended_job(output.folder, error, options)
         raise
     finally:
         gc.collect()  # the runner leaves cycles that hold what lay between its steps, and loaded models
-    if is_template(options):
+    if not is_waited_for(options):
         return None
     manifest = read_manifest(STORAGE, output.folder)
     if manifest is not None and manifest.fingerprint == output.fingerprint:  # not one that was to be replaced
@@ -181,11 +185,10 @@ def _run_pipeline(tasks: list[Task], options: PipelineOptions) -> None:
 
     def run(runner: FnApiRunner | None) -> None:
         result: PipelineResult = _build(tasks, runner, options).run()
-        if is_template(options):
-            return
-        if is_dataflow(options):
-            _tell_job(result, options)
-        result.wait_until_finish()
+        if is_dataflow(options) and result.has_job:
+            print(f"rag-beam: Dataflow job {named_job(result, options)}", file=sys.stderr, flush=True)
+        if is_waited_for(options):
+            result.wait_until_finish()
 
     if not is_in_process(options):
         run(None)
@@ -202,14 +205,3 @@ def _build(tasks: list[Task], runner: FnApiRunner | None, options: PipelineOptio
     for task in tasks:
         done = done | task.make
     return pipeline
-
-
-def _tell_job(result: Any, options: PipelineOptions) -> None:
-    """Says under which name the job is found: the runner's own log is silent."""
-    cloud = options.view_as(GoogleCloudOptions)
-    print(
-        f"rag-beam: Dataflow job {result.job_id()}: https://console.cloud.google.com/dataflow/jobs/{cloud.region}/"
-        f"{result.job_id()}?project={cloud.project}",
-        file=sys.stderr,
-        flush=True,
-    )

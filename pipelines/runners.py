@@ -3,11 +3,14 @@
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import (
     DirectOptions,
     GoogleCloudOptions,
     PipelineOptions,
+    SetupOptions,
     StandardOptions,
     TestOptions,
 )
@@ -15,6 +18,7 @@ from apache_beam.runners.runner import create_runner
 
 from pipelines.options import ModelSettings, S, StageSettings
 from pipelines.profiles import read_profile
+from pipelines.transforms.failures import WorkFailed
 from rag_core.errors import UsageError
 
 _IN_PROCESS = ("DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
@@ -24,10 +28,16 @@ _DATAFLOW = ("DataflowRunner", "TestDataflowRunner")
 def pipeline_options(beam_args: Sequence[str]) -> PipelineOptions:
     """Beam's options, with the in-process runner where a local one is asked for or none is named.
 
+    Those of file systems (`--s3_endpoint_url`) hold from here on, since inputs are looked at before a pipeline is made.
+
     Raises:
       UsageError: no such runner.
     """
     options = PipelineOptions(list(beam_args))
+    FileSystems.set_options(options)
+    setup = options.view_as(SetupOptions)
+    if setup.save_main_session is None:  # Dataflow would send the launcher's: workers import what they need
+        setup.save_main_session = False
     runner = options.view_as(StandardOptions).runner
     if runner is not None:
         try:
@@ -66,9 +76,12 @@ def is_dataflow(options: PipelineOptions) -> bool:
     return options.view_as(StandardOptions).runner in _DATAFLOW
 
 
-def is_template(options: PipelineOptions) -> bool:
-    """Whether a launcher of Dataflow's templates takes the job over: then there is no job to wait for."""
-    return options.view_as(GoogleCloudOptions).template_location is not None
+def is_waited_for(options: PipelineOptions) -> bool:
+    """Whether the launcher waits for the job: not where a template takes it over, nor where asked not to."""
+    if is_in_process(options):
+        return True
+    taken_over = options.view_as(GoogleCloudOptions).template_location is not None
+    return not (taken_over or options.view_as(StandardOptions).no_wait_until_finish)
 
 
 def is_dry_run(options: PipelineOptions) -> bool:
@@ -108,3 +121,27 @@ def with_own_dtype(settings: S) -> S:
 
     dtype = str(resolve_dtype("auto", resolve_device(settings.device))).removeprefix("torch.")
     return settings.model_copy(update={"dtype": dtype})
+
+
+def named_job(result: Any, options: PipelineOptions) -> str:
+    """A Dataflow job and where it is found."""
+    cloud = options.view_as(GoogleCloudOptions)
+    place = f"https://console.cloud.google.com/dataflow/jobs/{cloud.region}/{result.job_id()}"
+    return f"{result.job_id()}: {place}?project={cloud.project}"
+
+
+def raise_ended_job(folder: str, error: Exception, options: PipelineOptions) -> None:
+    """Raises a sentence on a Dataflow job that did not end well, and of which no worker left word.
+
+    Raises:
+      WorkFailed: the error is that of such a job; of any other, nothing is raised.
+    """
+    if not is_dataflow(options):
+        return
+    from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
+
+    if isinstance(error, DataflowRuntimeException):
+        raise WorkFailed(
+            f"{folder}: Dataflow job {named_job(error.result, options)} ended as {error.result.state}; its log says "
+            "why. What is whole is kept; run the command again, it goes on"
+        ) from error
