@@ -13,7 +13,6 @@ from pipelines.filesystems import STORAGE
 from pipelines.options import CommandParser, Settings, add_arguments, option, parse
 from pipelines.terminal import printable
 from rag_core.errors import UsageError
-from rag_core.model_files import describe_model
 from rag_core.storage import join
 from schemas import TABLES
 
@@ -66,6 +65,8 @@ def describe(path: str, settings: InspectSettings) -> Iterator[str]:
     elif is_unfinished(STORAGE, path):
         yield f"{path}: an unfinished data set; run the stage that makes it again, it goes on where it ended"
     elif STORAGE.exists(join(path, "config.json")) or STORAGE.exists(join(path, "modules.json")):
+        from rag_core.model_files import describe_model  # late: only models need torch, which takes seconds
+
         yield f"{path}: a model"
         yield from (f"  {name}: {value}" for name, value in describe_model(path).items())
     else:

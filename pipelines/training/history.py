@@ -2,15 +2,17 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from rag_core.errors import UsageError
 from rag_core.storage import Storage, join
 from rag_core.tables import WrittenFile, create_table
-from rag_core.training.run import HistoryRow
 from schemas import TABLES
+
+if TYPE_CHECKING:  # `verify` reads names here and trains nothing: it need not wait for torch
+    from rag_core.training.run import HistoryRow
 
 HISTORY = "history.parquet"
 PLOT = "history.png"
@@ -30,7 +32,9 @@ def check_plotting() -> None:
         ) from error
 
 
-def write_history(storage: Storage, folder: str, rows: Sequence[HistoryRow], fingerprint: str) -> WrittenFile:
+def write_history(
+    storage: Storage, folder: str, rows: Sequence["HistoryRow"], fingerprint: str
+) -> WrittenFile:
     """Commits the table."""
     schema = TABLES["training_history"]
     content = [
@@ -54,7 +58,7 @@ def write_history(storage: Storage, folder: str, rows: Sequence[HistoryRow], fin
 
 
 def write_plot(
-    storage: Storage, folder: str, rows: Sequence[HistoryRow], monitor: str, best_step: int, title: str
+    storage: Storage, folder: str, rows: Sequence["HistoryRow"], monitor: str, best_step: int, title: str
 ) -> None:
     """Commits the plot: the loss, the score that tells the best weights, the other scores."""
     from matplotlib.figure import Figure  # late: seconds, and only trainers need it

@@ -1,21 +1,26 @@
-"""How worker processes load models: once each, with their share of the cores."""
+"""How worker processes load models: once each, with their share of the cores.
+
+What takes seconds to import is imported as the first model is loaded: the same modules serve commands that
+load none.
+"""
 
 import functools
 import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import faiss
 import pyarrow as pa
 import threadpoolctl
 import torch
-import transformers
 
 from pipelines.transforms.devices import worker_device
-from rag_core.encoders import PassageEncoder, QuestionEncoder, load_passage_encoder, load_question_encoder
-from rag_core.generator import Generator, load_generator
 from rag_core.model_files import resolve_device
+
+if TYPE_CHECKING:
+    from rag_core.encoders import PassageEncoder, QuestionEncoder
+    from rag_core.generator import Generator
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,9 @@ class PassageEncoderLoader(ModelLoader):
     max_tokens: int = 256
     passage_template: str = "{title} {text}"
 
-    def _load(self) -> PassageEncoder:
+    def _load(self) -> "PassageEncoder":
+        from rag_core.encoders import load_passage_encoder
+
         return load_passage_encoder(
             self.model, max_tokens=self.max_tokens, passage_template=self.passage_template, **self._where()
         )
@@ -63,7 +70,9 @@ class QuestionEncoderLoader(ModelLoader):
 
     max_tokens: int = 256
 
-    def _load(self) -> QuestionEncoder:
+    def _load(self) -> "QuestionEncoder":
+        from rag_core.encoders import load_question_encoder
+
         return load_question_encoder(self.model, max_tokens=self.max_tokens, **self._where())
 
 
@@ -73,12 +82,16 @@ class GeneratorLoader(ModelLoader):
 
     max_input_tokens: int = 300
 
-    def _load(self) -> Generator:
+    def _load(self) -> "Generator":
+        from rag_core.generator import load_generator
+
         return load_generator(self.model, max_input_tokens=self.max_input_tokens, **self._where())
 
 
 @functools.lru_cache(maxsize=1)
 def _load_once(loader: ModelLoader) -> Any:
+    import transformers
+
     transformers.utils.logging.disable_progress_bar()  # our own bar is on the terminal
     return loader._load()
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +13,13 @@ from pipelines.filesystems import STORAGE
 from pipelines.transforms.models import QuestionEncoderLoader
 from pipelines.transforms.units import Work
 from pipelines.transforms.vectors import keep_finite, naming_what_is_too_large, vector_column
-from rag_core.encoders import QuestionEncoder
 from rag_core.questions import QuestionSource, read_question_source
 from rag_core.records import Question
 from schemas import TABLES
 from schemas.question_vectors import question_vectors_schema
+
+if TYPE_CHECKING:  # late: tuning an index may read questions, most indexes are built without a model
+    from rag_core.encoders import QuestionEncoder
 
 _BATCH_ROWS = 10_000
 
@@ -46,10 +48,10 @@ class ReadQuestions(Work):
 class EncodeQuestions(Work):
     """Encodes the questions that `ReadQuestions` committed."""
 
-    def __init__(
-        self, questions_folder: str, loader: QuestionEncoderLoader, *, unit_rows: int, batch_tokens: int
     runs_model = True
 
+    def __init__(
+        self, questions_folder: str, loader: QuestionEncoderLoader, *, unit_rows: int, batch_tokens: int
     ):
         self._questions_folder = questions_folder
         self._loader = loader
@@ -64,10 +66,10 @@ class EncodeQuestions(Work):
                 part, number, {"path": origins[0], "begin": begin, "end": end}, origins, records=end - begin
             )
 
-    def load(self) -> QuestionEncoder:
+    def load(self) -> "QuestionEncoder":
         return self._loader.load()
 
-    def compute(self, unit: Unit, loaded: QuestionEncoder, writer: UnitWriter) -> None:
+    def compute(self, unit: Unit, loaded: "QuestionEncoder", writer: UnitWriter) -> None:
         questions = open_dataset(STORAGE, self._questions_folder, "questions")
         part = questions.parts[unit.source]
         begin = unit.content["begin"]

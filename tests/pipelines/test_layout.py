@@ -145,8 +145,25 @@ def test_importing_rag_core_and_data_sets_loads_neither_beam_nor_bm25s():
         "print([name for name in ('apache_beam', 'pipelines.launch', 'bm25s') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert printed_by(program) == "[]\n"
+
+
+def test_a_command_does_not_wait_for_libraries_that_it_may_not_need():
+    """torch takes two seconds to import and transformers four, at every start and in every worker."""
+    program = (
+        "import sys\n"
+        "import pipelines.chunk, pipelines.evaluate, pipelines.inspect\n"
+        "print([name for name in ('torch', 'transformers', 'faiss') if name in sys.modules])\n"
+        "import pipelines.index, pipelines.verify\n"
+        "print([name for name in ('transformers', 'datasets', 'scipy') if name in sys.modules])"
+    )
+    assert printed_by(program) == "[]\n[]\n"
+
+
+def printed_by(program):
+    """What a new Python process prints."""
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "[]\n"
+    return done.stdout
 
 
 ALL_FILES = sorted(
