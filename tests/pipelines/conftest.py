@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.pipelines.beam_findings import remembered
 from tests.pipelines.commands import rag_beam
 from tests.rag_core.tiny_encoders import write_dpr_passage_encoder, write_dpr_question_encoder
 from tests.rag_core.tiny_generators import save_rag_checkpoint
@@ -66,6 +67,13 @@ def _collect_little() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _inspect_once() -> Iterator[None]:
+    """Beam inspects and parses anew for every run, which would be most of what a small one takes."""
+    with remembered():
+        yield
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:

@@ -1,0 +1,68 @@
+"""What Beam finds out anew for each step of a graph, remembered: it is more than half of a small run's time.
+
+A data set's graph has some 45 steps. For each of them Beam inspects every method of the step's DoFn several
+times, and parses the pipeline's options seven times. A function's parameters do not change, nor what the
+same words mean to the same class of options, so that tests which run hundreds of graphs in one process can
+ask once. Runs in a process of their own do without, as users' do.
+"""
+
+import contextlib
+import copy
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.transforms import core
+
+Parameters = tuple[list[str], list[Any]]
+
+
+@contextlib.contextmanager
+def remembered() -> Iterator[None]:
+    """Remembers both as long as the block lasts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(core, "get_function_args_defaults", _remembered_parameters())
+        patch.setattr(PipelineOptions, "__init__", _remembered_options())
+        yield
+
+
+def _remembered_parameters() -> Callable[[Any], Parameters]:
+    """Beam's `get_function_args_defaults`: names and default values of the parameters that a caller gives."""
+    inspected = core.get_function_args_defaults
+    known: WeakKeyDictionary[Any, dict[bool, Parameters]] = WeakKeyDictionary()
+
+    def parameters(function: Any) -> Parameters:
+        bound = hasattr(function, "__self__")  # the first parameter is not among them
+        of_function = known.setdefault(getattr(function, "__func__", function), {})
+        if bound not in of_function:
+            of_function[bound] = inspected(function)
+        names, defaults = of_function[bound]
+        return [*names], [*defaults]
+
+    return parameters
+
+
+def _remembered_options() -> Callable[..., None]:
+    """The constructor of a view on options, which builds a parser and parses all words."""
+    construct = PipelineOptions.__init__
+    known: dict[tuple[type, tuple[str, ...]], Namespace] = {}
+
+    def initialise(self: PipelineOptions, flags: Sequence[str] | None = None, **overrides: Any) -> None:
+        if flags is None or isinstance(flags, str) or overrides:
+            construct(self, flags, **overrides)
+            return
+        key = (type(self), tuple(flags))
+        if key not in known:
+            construct(self, flags)
+            known[key] = copy.deepcopy(self._visible_options)
+            return
+        self._flags = flags
+        self._visible_options = copy.deepcopy(known[key])  # views change the lists in it
+        self._all_options = {
+            name: getattr(self._visible_options, name) for name in self._visible_option_list()
+        }
+
+    return initialise
