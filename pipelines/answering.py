@@ -4,12 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 from pipelines.dataset.manifest import Input
-from pipelines.dataset.reader import Dataset
+from pipelines.dataset.reader import Dataset, open_dataset
 from pipelines.dataset.target import Target
 from pipelines.estimates.forecasts import Estimate, Forecasts
 from pipelines.estimates.rows import devices_used, estimate_rows
+from pipelines.filesystems import STORAGE
 from pipelines.options import ModelSettings, option
-from pipelines.transforms.answers import RetrievalWork
+from pipelines.transforms.answers import Loaded, RetrievalWork
+from pipelines.transforms.kept import open_earlier_results
 from pipelines.transforms.models import GeneratorLoader, threads_per_worker
 from rag_core.answers import DEFAULT_BATCH_TOKENS
 from rag_core.model_files import model_fingerprint, resolve_device, resolve_dtype, resolve_model
@@ -33,8 +35,29 @@ class AnswererSettings(ModelSettings):
     batch_tokens: int = option(
         "context tokens computed at once, padding included", DEFAULT_BATCH_TOKENS, changes_result=False, ge=1
     )
+    reuse: str | None = option(
+        "the output of an earlier run: rows of questions whose passages, texts and scores are unchanged are taken "
+        "from it",
+        None,
+        path="data",
+    )
+    own_batches: bool = option(
+        "no batch holds two questions, so that no bit of a row depends on what else is asked; slower where a "
+        "question has few passages",
+        False,
+    )
     unit_rows: int = option("questions of a unit: what is computed and resumed as a whole", 256, ge=1)
     rows_per_part: int = option("the most rows of a part", 50_000, ge=1)
+
+    def result_settings(self) -> dict[str, Any]:
+        """With `batch_tokens` where batches are a question's own: then nothing else changes their rounding.
+
+        Without `own_batches` where it is off: what was made before it was there is the same.
+        """
+        settings = super().result_settings()
+        if self.own_batches:
+            return settings | {"batch_tokens": self.batch_tokens}
+        return {name: value for name, value in settings.items() if name != "own_batches"}
 
     def loader(self, workers: int) -> GeneratorLoader:
         """What a worker loads."""
@@ -48,19 +71,31 @@ class AnswererSettings(ModelSettings):
         )
 
     def target(self, table: str, stage: str, retrievals: Input, **resolved: Any) -> Target:
-        """What is made of these settings; the model counts by its content, the dtype as resolved."""
+        """What is made of these settings; the model counts by its content, the dtype as resolved.
+
+        Raises:
+          NotReusable: what `reuse` leads to was made by another model or with other settings.
+        """
         model = model_fingerprint(resolve_model(self.model))
         dtype = str(resolve_dtype(self.dtype, resolve_device(self.device))).removeprefix("torch.")
+        settings = self.result_settings() | {"model": model, "dtype": dtype} | resolved
+        details: dict[str, Any] = {"model": {"model": self.model, "fingerprint": model, "dtype": dtype}}
+        if self.reuse is not None:
+            details["reused"] = open_earlier_results(self.reuse, table, settings).as_input().to_json()
         return Target(
             folder=self.output,
             table=table,
             stage=stage,
-            settings=self.result_settings() | {"model": model, "dtype": dtype} | resolved,
+            settings=settings,
             inputs=[retrievals],
             rows_per_part=self.rows_per_part,
             max_rejects=self.max_rejects,
-            details={"model": {"model": self.model, "fingerprint": model, "dtype": dtype}},
+            details=details,
         )
+
+    def earlier(self, table: str) -> Dataset | None:
+        """The rows that need not be computed; `target` has seen that they are this model's."""
+        return open_dataset(STORAGE, self.reuse, table) if self.reuse is not None else None
 
     def estimate(
         self,
@@ -77,9 +112,10 @@ class AnswererSettings(ModelSettings):
             "retrievals",
             made,
             lambda sample: work_on(sample, loader),
-            loader.load,
+            lambda: Loaded(loader.load(), None),
             first_rows=_FIRST_QUESTIONS,
             enough_seconds=_ENOUGH_SECONDS,
             parts=retrievals.parts_of(self.rows_per_part),
             processes=devices_used(self.device, workers),
+            notes=("without --reuse: an upper bound",) if self.reuse else (),
         )

@@ -30,7 +30,7 @@ def prepare(settings: ClassifySettings, workers: int) -> list[Task]:
     """The labels to give."""
     retrievals = open_dataset(STORAGE, settings.retrievals, "retrievals")
     target = settings.target("labels", "classify", retrievals.as_input())
-    work = _work(settings, retrievals, settings.loader(workers))
+    work = _work(settings, retrievals, settings.loader(workers), settings.earlier("labels"))
     return [Task(target, MakeDataset(target, work))]
 
 
@@ -41,7 +41,9 @@ def estimate(settings: ClassifySettings, workers: int, forecasts: Forecasts) -> 
     )
 
 
-def _work(settings: ClassifySettings, retrievals: Dataset, loader: GeneratorLoader) -> ClassifyQuestions:
+def _work(
+    settings: ClassifySettings, retrievals: Dataset, loader: GeneratorLoader, earlier: Dataset | None = None
+) -> ClassifyQuestions:
     return ClassifyQuestions(
         retrievals,
         loader,
@@ -49,6 +51,8 @@ def _work(settings: ClassifySettings, retrievals: Dataset, loader: GeneratorLoad
         n_docs=settings.n_docs,
         unit_rows=settings.unit_rows,
         batch_tokens=settings.batch_tokens,
+        own_batches=settings.own_batches,
+        earlier=earlier,
     )
 
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "generate": "retrievals to answers",
     "classify": "retrievals to labels",
     "evaluate": "answers, labels or retrievals to scores",
+    "compare": "answers or labels of two runs to what changed, and why",
     "train_retriever": "questions with their passages to question and passage encoder",
     "train_rag": "questions with answers to question encoder and generator, end to end",
     "run": "all of these, from one file",

@@ -66,7 +66,7 @@ def prepare(settings: GenerateSettings, workers: int) -> list[Task]:
     retrievals = open_dataset(STORAGE, settings.retrievals, "retrievals")
     decoding = settings.decoding_settings()
     target = settings.target("answers", "generate", retrievals.as_input(), decoding=decoding.decoding)
-    work = _work(settings, retrievals, settings.loader(workers))
+    work = _work(settings, retrievals, settings.loader(workers), settings.earlier("answers"))
     return [Task(target, MakeDataset(target, work))]
 
 
@@ -77,7 +77,9 @@ def estimate(settings: GenerateSettings, workers: int, forecasts: Forecasts) -> 
     )
 
 
-def _work(settings: GenerateSettings, retrievals: Dataset, loader: GeneratorLoader) -> GenerateAnswers:
+def _work(
+    settings: GenerateSettings, retrievals: Dataset, loader: GeneratorLoader, earlier: Dataset | None = None
+) -> GenerateAnswers:
     return GenerateAnswers(
         retrievals,
         loader,
@@ -85,6 +87,8 @@ def _work(settings: GenerateSettings, retrievals: Dataset, loader: GeneratorLoad
         n_docs=settings.n_docs,
         unit_rows=settings.unit_rows,
         passage_texts=not settings.no_passage_texts,
+        own_batches=settings.own_batches,
+        earlier=earlier,
     )
 
 

@@ -60,7 +60,7 @@ def describe(path: str, settings: InspectSettings) -> Iterator[str]:
         yield from describe_question(path, settings.question_id)
     elif manifest is not None:
         yield from _describe_manifest(path, manifest)
-        if manifest.table in TABLES:
+        if manifest.table in TABLES and manifest.rows:
             yield from _first_rows(path, manifest.table, settings.rows)
     elif is_unfinished(STORAGE, path):
         yield f"{path}: an unfinished data set; run the stage that makes it again, it goes on where it ended"

@@ -9,7 +9,18 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipelines import chunk, classify, encode, evaluate, generate, index, retrieve, train_rag, train_retriever
+from pipelines import (
+    chunk,
+    classify,
+    compare,
+    encode,
+    evaluate,
+    generate,
+    index,
+    retrieve,
+    train_rag,
+    train_retriever,
+)
 from pipelines.dataset.manifest import MANIFEST, Manifest, read_manifest
 from pipelines.dataset.target import is_unfinished
 from pipelines.estimates.forecasts import Forecasts, NothingKnown
@@ -28,7 +39,18 @@ from rag_core.storage import join
 
 STAGES: dict[str, Command[Any]] = {
     module.STAGE.name: module.STAGE
-    for module in (chunk, encode, index, retrieve, generate, classify, evaluate, train_retriever, train_rag)
+    for module in (
+        chunk,
+        encode,
+        index,
+        retrieve,
+        generate,
+        classify,
+        evaluate,
+        compare,
+        train_retriever,
+        train_rag,
+    )
 }
 
 _EXAMPLE = """\

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from schemas import (
     answers,
+    changes,
     embeddings,
     labels,
     passages,
@@ -31,6 +32,7 @@ TABLES: dict[str, pa.Schema] = {
     "retrievals": retrievals.SCHEMA,
     "answers": answers.SCHEMA,
     "labels": labels.SCHEMA,
+    "changes": changes.SCHEMA,
     "scores": scores.SCHEMA,
     "rejects": rejects.SCHEMA,
     "training_history": training_history.SCHEMA,

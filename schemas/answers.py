@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from schemas.field import field, list_of
-from schemas.retrievals import PASSAGE_FIELDS, SCORE_FIELD
+from schemas.retrievals import PASSAGE_FIELDS, RETRIEVAL_HASH_FIELD, SCORE_FIELD
 
 _CANDIDATE = pa.struct(
     [
@@ -55,5 +55,6 @@ SCHEMA = pa.schema(
         ),
         field("tokens", list_of("token", TOKEN), "null without --token_posteriors", nullable=True),
         field("answer_bound", pa.float64(), "by how much log p(y|x) can exceed log_prob; 0 where exact"),
+        RETRIEVAL_HASH_FIELD,
     ]
 )

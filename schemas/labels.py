@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from schemas.field import field, list_of
-from schemas.retrievals import PASSAGE_FIELDS, SCORE_FIELD
+from schemas.retrievals import PASSAGE_FIELDS, RETRIEVAL_HASH_FIELD, SCORE_FIELD
 
 _LABEL_PROB = pa.struct(
     [
@@ -29,5 +29,6 @@ SCHEMA = pa.schema(
         field("label", pa.string(), "the most probable label; of equals, the first of --label_set"),
         field("label_probs", list_of("label_prob", _LABEL_PROB), "every label of --label_set, in its order"),
         field("passages", list_of("passage", PASSAGE), "the passages it was decided from, best score first"),
+        RETRIEVAL_HASH_FIELD,
     ]
 )

@@ -13,6 +13,16 @@ PASSAGE_FIELDS = [
 ]
 SCORE_FIELD = field("score", pa.float32(), "inner product d(z)·q(x)")
 
+RETRIEVAL_HASH_BYTES = 16
+# of what was made from a retrieval
+RETRIEVAL_HASH_FIELD = field(
+    "retrieval_hash",
+    pa.binary(RETRIEVAL_HASH_BYTES),
+    "BLAKE2b of what the row was made from besides the model: question, passages and scores; by it a later run "
+    "knows that they have not changed",
+    nullable=True,
+)
+
 RETRIEVED_PASSAGE = pa.struct([*PASSAGE_FIELDS, SCORE_FIELD])
 
 SCHEMA = pa.schema(

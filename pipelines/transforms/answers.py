@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from pipelines.dataset.ledger import Counts
 from pipelines.dataset.reader import Dataset
 from pipelines.dataset.unit import Unit, UnitWriter
 from pipelines.filesystems import STORAGE
+from pipelines.transforms.kept import EarlierResults, retrieval_hash
 from pipelines.transforms.models import GeneratorLoader
 from pipelines.transforms.units import Work
 from rag_core.answers import Answer, DecodingSettings, RetrievedQuestion, Unanswered
@@ -24,27 +26,52 @@ from rag_core.records import Reject, RejectReason
 from schemas import TABLES
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """What a process answers with: the generator, and the rows that it need not compute."""
+
+    generator: Generator
+    earlier: EarlierResults | None
+
+
 class RetrievalWork(Work):
     """Walks over retrievals: what generating and classifying share."""
 
     runs_model = True
     table: str
 
-    def __init__(self, retrievals: Dataset, loader: GeneratorLoader, *, n_docs: int | None, unit_rows: int):
+    def __init__(
+        self,
+        retrievals: Dataset,
+        loader: GeneratorLoader,
+        *,
+        n_docs: int | None,
+        unit_rows: int,
+        own_batches: bool = False,
+        earlier: Dataset | None = None,
+    ):
+        """What generating and classifying share.
+
+        Args:
+          own_batches: no batch holds two questions, so that no bit of a row depends on the others.
+          earlier: a data set that this work made before, whose rows are taken where the retrieval is the same.
+        """
         self._retrievals = retrievals
         self._loader = loader
         self._n_docs = n_docs
         self._unit_rows = unit_rows
+        self._own_batches = own_batches
+        self._earlier = earlier
 
     def plan(self) -> Iterator[Unit]:
         for part, number, begin, end in self._retrievals.row_ranges(self._unit_rows):
             origins = (self._retrievals.parts[part].path,)
             yield Unit(part, number, {"begin": begin, "end": end}, origins, records=end - begin)
 
-    def load(self) -> Generator:
-        return self._loader.load()
+    def load(self) -> Loaded:
+        return Loaded(self._loader.load(), EarlierResults(self._earlier) if self._earlier else None)
 
-    def compute(self, unit: Unit, loaded: Generator, writer: UnitWriter) -> None:
+    def compute(self, unit: Unit, loaded: Loaded, writer: UnitWriter) -> None:
         part = self._retrievals.parts[unit.source]
         begin = unit.content["begin"]
         for batch in part.read(
@@ -55,36 +82,63 @@ class RetrievalWork(Work):
             begin += len(rows)
 
     def _compute_rows(
-        self, rows: list[dict[str, Any]], generator: Generator, writer: UnitWriter, path: str, begin: int
+        self, rows: list[dict[str, Any]], loaded: Loaded, writer: UnitWriter, path: str, begin: int
     ) -> None:
         writer.read(len(rows))
         usable = []
         for number, row in enumerate(rows):
             row["passages"] = row["passages"][: self._n_docs]
             if row["passages"] or self._n_docs == 0:
-                usable.append((begin + number, row))
+                usable.append((begin + number, row, retrieval_hash(row)))
             else:
                 message = (
                     "has no passages; retrieve some, or pass --n_docs 0 for answers from the question alone"
                 )
                 writer.reject(_reject(path, begin + number, row, RejectReason.NO_PASSAGES, message))
+        known = loaded.earlier.find([content for *_, content in usable]) if loaded.earlier else None
+        kept = np.zeros(len(usable), dtype=bool) if known is None else known >= 0
+        asked = [usable[place] for place in np.flatnonzero(~kept)]
         try:
-            results = self.decide([_retrieved_question(row) for _, row in usable], generator)
+            results = self._decide([_retrieved_question(row) for _, row, _ in asked], loaded.generator)
         except RecordTooLarge as error:
-            position, row = usable[error.row]
+            position, row, _ = asked[error.row]
             raise RagBeamError(
                 f"{path}: row {position}: question {row['question_id']!r} {error.told}; use fewer --n_docs, or lower "
                 "--max_input_tokens, or give another --device"
             ) from error
-        written = []
-        for (position, row), result in zip(usable, results, strict=True):
+        written, places = [], []
+        for place, (position, row, content), result in zip(
+            np.flatnonzero(~kept), asked, results, strict=True
+        ):
             if isinstance(result, Unanswered):
                 writer.reject(_reject(path, position, row, result.reason, result.message))
             else:
-                written.append(self.row(row, result))
+                written.append(self.row(row, result) | {"retrieval_hash": content})
+                places.append(place)
                 self.count(result, writer.counts)
-        writer.accept(len(written))
-        writer.write(pa.RecordBatch.from_pylist(written, schema=TABLES[self.table]))
+        batch = pa.RecordBatch.from_pylist(written, schema=TABLES[self.table])
+        if loaded.earlier is not None and known is not None:
+            taken = np.flatnonzero(kept)
+            writer.counts.extra["reused"] += len(taken)
+            if len(taken):
+                ids = [usable[place][1]["question_id"] for place in taken]
+                both = pa.concat_batches([batch, loaded.earlier.take(known[taken], ids)])
+                batch = both.take(pa.array(np.argsort([*places, *taken])))
+        writer.accept(batch.num_rows)
+        writer.write(batch)
+
+    def _decide(self, questions: list[RetrievedQuestion], generator: Generator) -> list[Any]:
+        """A result a question, each in batches of its own where that is asked for."""
+        if not self._own_batches:
+            return self.decide(questions, generator)
+        results = []
+        for row, question in enumerate(questions):
+            try:
+                results += self.decide([question], generator)
+            except RecordTooLarge as error:
+                error.row = row  # among all of them
+                raise
+        return results
 
     @abstractmethod
     def decide(self, questions: list[RetrievedQuestion], generator: Generator) -> list[Any]:
@@ -112,8 +166,12 @@ class GenerateAnswers(RetrievalWork):
         n_docs: int | None,
         unit_rows: int,
         passage_texts: bool,
+        own_batches: bool = False,
+        earlier: Dataset | None = None,
     ):
-        super().__init__(retrievals, loader, n_docs=n_docs, unit_rows=unit_rows)
+        super().__init__(
+            retrievals, loader, n_docs=n_docs, unit_rows=unit_rows, own_batches=own_batches, earlier=earlier
+        )
         self._decoding = decoding
         self._passage_texts = passage_texts
 
@@ -171,8 +229,12 @@ class ClassifyQuestions(RetrievalWork):
         n_docs: int | None,
         unit_rows: int,
         batch_tokens: int,
+        own_batches: bool = False,
+        earlier: Dataset | None = None,
     ):
-        super().__init__(retrievals, loader, n_docs=n_docs, unit_rows=unit_rows)
+        super().__init__(
+            retrievals, loader, n_docs=n_docs, unit_rows=unit_rows, own_batches=own_batches, earlier=earlier
+        )
         self._labels = LabelSet.parse(label_set)
         self._batch_tokens = batch_tokens
 

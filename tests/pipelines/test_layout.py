@@ -18,6 +18,7 @@ from pipelines.dataset.reader import Dataset, Part
 from pipelines.dataset.target import Target
 from pipelines.run import STAGES
 from pipelines.transforms.answers import ClassifyQuestions, GenerateAnswers
+from pipelines.transforms.changes import FindChanges
 from pipelines.transforms.codes import FillCodes, MeasurePrice, Measuring, TrainFactory
 from pipelines.transforms.deletions import DeletePassages
 from pipelines.transforms.embeddings import EncodePassages
@@ -144,7 +145,6 @@ def test_importing_rag_core_and_data_sets_loads_neither_beam_nor_bm25s():
         f"for module in {modules!r}: importlib.import_module(module)\n"
         "print([name for name in ('apache_beam', 'pipelines.launch', 'bm25s') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert printed_by(program) == "[]\n"
 
 
@@ -307,6 +307,7 @@ WORKS: list[tuple[str, Work]] = [
         ),
     ),
     (
+    ("changes", FindChanges(data_set("answers"), data_set("answers"), unit_rows=10_000)),
         "scores",
         EvaluatePredictions(
             "gs://bucket/scores",

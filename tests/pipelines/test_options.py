@@ -32,6 +32,7 @@ REQUIRED = {
     "generate": ["--retrievals", "nowhere", "--model", "nowhere/at/all", "--model_type", "rag_token"],
     "classify": ["--retrievals", "nowhere", "--model", "nowhere/at/all", "--label_set", "yes", "no"],
     "evaluate": ["--predictions", "nowhere", "--references", "nowhere"],
+    "compare": ["--before", "nowhere", "--after", "nowhere"],
     "train_retriever": ["--questions", "nowhere", "--encoder", "nowhere/at/all"],
     "train_rag": [
         "--questions",
@@ -79,6 +80,7 @@ def cook(*argv: str) -> tuple[CookSettings, list[str]]:
 def test_every_stage_of_the_contract_is_a_command():
     assert list(STAGES) == [
         *("chunk", "encode", "index", "retrieve", "generate", "classify", "evaluate"),
+        "compare",
         "train_retriever",
         "train_rag",
     ]

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.dataset.reader import open_dataset
 from pipelines.filesystems import STORAGE
-from pipelines.transforms import reuse
+from pipelines.transforms import earlier_rows
 from pipelines.transforms.reuse import EarlierVectors, content_hashes
 from rag_core.encoders import load_passage_encoder
 from schemas.embeddings import embeddings_schema
@@ -139,7 +139,7 @@ def test_vectors_are_found_by_content_and_read_where_they_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two files; wanted rows near and far from each other, twice and in any order."""
-    monkeypatch.setattr(reuse, "_READ_ON_ROWS", 3)
+    monkeypatch.setattr(earlier_rows, "_READ_ON_ROWS", 3)
     texts = [f"text {row}" for row in range(50)]
     hashes = content_hashes(["title"] * 50, texts)
     vectors = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float16)

@@ -46,6 +46,7 @@ CONTRACT = {
         ],
         "tokens?": [{"token": "string", "log_prob": "double", "posterior": ["float"]}],
         "answer_bound": "double",
+        "retrieval_hash?": "fixed_size_binary[16]",
     },
     "labels": _QUESTION
     | {
@@ -53,6 +54,32 @@ CONTRACT = {
         "label_probs": [{"label": "string", "prob": "double", "log_prob": "double"}],
         "passages": [
             _PASSAGE | {"score": "float", "prior": "double", "posterior": "double", "label_probs": ["double"]}
+        ],
+        "retrieval_hash?": "fixed_size_binary[16]",
+    },
+    "changes": _QUESTION
+    | {
+        "question_before?": "string",
+        "change": "string",
+        "answer_before?": "string",
+        "answer_after?": "string",
+        "log_prob_before?": "double",
+        "log_prob_after?": "double",
+        "passages": [
+            {
+                "passage_id": "string",
+                "document_id": "string",
+                "title": "string",
+                "change": "string",
+                "text_before?": "string",
+                "text_after?": "string",
+                "rank_before?": "int32",
+                "rank_after?": "int32",
+                "score_before?": "float",
+                "score_after?": "float",
+                "posterior_before?": "double",
+                "posterior_after?": "double",
+            }
         ],
     },
     "scores": {
