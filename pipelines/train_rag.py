@@ -8,9 +8,9 @@ from pydantic import field_validator, model_validator
 from pipelines.dataset.manifest import Input, Manifest
 from pipelines.dataset.target import Target
 from pipelines.encoded_questions import QuestionsFormat, questions_format_option
-from pipelines.filesystems import STORAGE
 from pipelines.index_fit import check_encoders_belong
 from pipelines.options import option
+from pipelines.shard_cache import ShardCacheSettings
 from pipelines.training.questions import Ledger, formats_of
 from pipelines.training.rag_questions import RagSources
 from pipelines.training.settings import TrainSettings
@@ -31,12 +31,12 @@ from rag_core.training.documents import (
 from rag_core.training.rag import RagLearner, RagTraining
 from rag_core.training.rag_model import RagModel
 from rag_core.training.replicas import Replicas
-from rag_core.training.run import TrainingRun
+from rag_core.training.run import Direction, TrainingRun
 
 MODEL_FOLDER = "model"
 
 
-class TrainRagSettings(TrainSettings):
+class TrainRagSettings(ShardCacheSettings, TrainSettings):
     """Options of `rag-beam train_rag`."""
 
     questions: list[str] | None = option(
@@ -76,6 +76,10 @@ class TrainRagSettings(TrainSettings):
     epochs: int = option("times that every question is used, with each of its answers", 10, ge=1)
     max_input_tokens: int = option("tokens of a context: title, text and question", 300, ge=8)
     max_question_tokens: int = option("tokens of a question that are encoded", 256, ge=8)
+    best_by: Literal["loss", "correct"] = option(
+        "validation score by which the weights to save are chosen: loss, or the share answered or labelled right",
+        "loss",
+    )
     max_target_tokens: int = option(
         "tokens of an answer, the end token included; longer ones are cut", 32, ge=1
     )
@@ -234,7 +238,7 @@ def _begin(
         LabelSet.parse(settings.label_set) if settings.label_set else None,
         replicas,
     )
-    run = TrainingRun(learner, settings.training(), ("loss", "lower"), replicas)
+    run = TrainingRun(learner, settings.training(), _monitor(settings), replicas)
     return Training(
         run,
         lambda folder: model.save(
@@ -250,13 +254,20 @@ def _begin(
     )
 
 
+def _monitor(settings: TrainRagSettings) -> tuple[str, Direction]:
+    """The score of `RagLearner.validate` that tells the best weights."""
+    if settings.best_by == "loss":
+        return "loss", "lower"
+    return "label_accuracy" if settings.label_set else "exact_match", "higher"
+
+
 def _documents(
     settings: TrainRagSettings, model: RagModel, index: Manifest | None, replicas: Replicas
 ) -> DocumentSource:
     if index is not None:
         assert settings.index is not None
         assert model.question_tower is not None
-        opened = MipsIndex.open(STORAGE, settings.index, index.details["index"])
+        opened = MipsIndex.open(settings.shard_cache().storage(), settings.index, index.details["index"])
         return SearchedDocuments(model.question_tower, opened, settings.n_docs)
     if settings.retrievals is not None:
         return GivenDocuments(settings.n_docs, replicas.device)

@@ -80,6 +80,11 @@ class Documents:
 class DocumentSource(Protocol):
     """Where documents come from."""
 
+    @property
+    def fixed(self) -> bool:
+        """Whether what is found depends on the questions alone, not on weights as they are at the time."""
+        ...
+
     def find(self, questions: Sequence[RagQuestion]) -> Documents:
         """The documents of these questions, with a graph where gradients are enabled and there is one."""
         ...
@@ -100,6 +105,8 @@ class QuestionTower(Protocol):
 
 class SearchedDocuments:
     """The K best passages of an index for the question encoder as it is at the time."""
+
+    fixed = False
 
     def __init__(self, tower: QuestionTower, index: MipsIndex, n_docs: int):
         """Holds what is searched with.
@@ -139,6 +146,8 @@ class SearchedDocuments:
 class GivenDocuments:
     """The first K passages that came with each question, with their scores: nothing of them is trained."""
 
+    fixed = True
+
     def __init__(self, n_docs: int, device: torch.device):
         """Args: `n_docs`: K at most. `device`: where the scores are wanted."""
         self._n_docs, self._device = n_docs, device
@@ -156,6 +165,8 @@ class GivenDocuments:
 
 class NoDocuments:
     """Closed book: the question alone stands as a document of prior 1."""
+
+    fixed = True
 
     def __init__(self, device: torch.device):
         """Args: `device`: where the scores are wanted."""

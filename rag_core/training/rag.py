@@ -1,6 +1,6 @@
 """RAG as the training loop trains it: −log p(y|x) over question encoder and generator, end to end (section 2.4)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from rag_core.classification import LabelDistribution, LabelSet, classify_questi
 from rag_core.decoding import generate_answers
 from rag_core.errors import UsageError
 from rag_core.metrics.answers import exact_match
+from rag_core.training.ahead import Ahead
 from rag_core.training.batches import EpochBatches
 from rag_core.training.documents import Documents, DocumentSource, RagQuestion, RetrievalWatch
 from rag_core.training.precision import Precision, forward_precision
@@ -52,6 +53,14 @@ class _Pair:
 
     question: RagQuestion
     target: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Questions whose computation is in memory at a time, as the generator reads them."""
+
+    documents: Documents
+    examples: list[RagExample]
 
 
 class RagLearner:
@@ -98,6 +107,7 @@ class RagLearner:
             settings.seed,
             settings.max_steps,
         )
+        self._ahead = Ahead(lambda step: [*self._read_batch(step)], self.total_steps)
         self._module = model.module
 
     @property
@@ -116,19 +126,16 @@ class RagLearner:
         Returns:
           `loss`, the mean −log p(y|x) of its questions, and the figures of `RetrievalWatch`.
         """
-        batch = [self._pairs[row] for row in self._batches.rows(step)]
-        # of like length together: less padding
-        own = sorted(self._replicas.share(batch), key=lambda pair: pair.question.characters)
         self._model.train()
-        total, watch = 0.0, RetrievalWatch()
-        for begin in range(0, len(own), self._settings.chunk_questions):
-            pairs = own[begin : begin + self._settings.chunk_questions]
-            documents = self._documents.find([pair.question for pair in pairs])
-            loss = self._nll(pairs, documents).sum() / len(batch)
+        chunks = self._ahead.take(step) if self._documents.fixed else self._read_batch(step)
+        total, count, watch = 0.0, 0, RetrievalWatch()
+        for chunk in chunks:
+            loss = self._nll(chunk).sum() / self._settings.batch_questions
             loss.backward()
             total += loss.item()
-            watch.add(documents)
-        share = len(own) / len(batch)
+            count += len(chunk.examples)
+            watch.add(chunk.documents)
+        share = count / self._settings.batch_questions
         return self._summed(
             {"loss": total} | {name: value * share for name, value in watch.figures().items()}
         )
@@ -143,16 +150,24 @@ class RagLearner:
         with torch.no_grad():
             for begin in range(0, len(own), self._settings.chunk_questions):
                 numbers = own[begin : begin + self._settings.chunk_questions]
-                questions = [self._validation[number] for number in numbers]
-                documents = self._documents.find(questions)
-                pairs = [self._validation_pairs[number] for number in numbers]
-                loss += self._nll(pairs, documents).sum().item()
-                correct += self._correct(questions, documents)
+                chunk = self._read([self._validation_pairs[number] for number in numbers])
+                loss += self._nll(chunk).sum().item()
+                correct += self._correct([self._validation[number] for number in numbers], chunk.documents)
         name = "exact_match" if self._label_set is None else "label_accuracy"
         summed = self._summed({"loss": loss, name: correct})
         return {score: value / len(self._validation) for score, value in summed.items()}
 
-    def _nll(self, pairs: Sequence[_Pair], documents: Documents) -> torch.Tensor:
+    def _read_batch(self, step: int) -> Iterable[_Chunk]:
+        """What this process computes of a step, a chunk at a time."""
+        batch = [self._pairs[row] for row in self._batches.rows(step)]
+        # of like length together: less padding
+        own = sorted(self._replicas.share(batch), key=lambda pair: pair.question.characters)
+        for begin in range(0, len(own), self._settings.chunk_questions):
+            yield self._read(own[begin : begin + self._settings.chunk_questions])
+
+    def _read(self, pairs: Sequence[_Pair]) -> _Chunk:
+        """Finds their documents, and joins and tokenises them."""
+        documents = self._documents.find([pair.question for pair in pairs])
         asked = [
             (pair.question.question, passages)
             for pair, passages in zip(pairs, documents.passages, strict=True)
@@ -161,14 +176,17 @@ class RagLearner:
         examples = [
             RagExample(of_question, pair.target) for of_question, pair in zip(contexts, pairs, strict=True)
         ]
+        return _Chunk(documents, examples)
+
+    def _nll(self, chunk: _Chunk) -> torch.Tensor:
         generator = self._model.generator
         with forward_precision(self._settings.precision, generator.device):
             return rag_nll(
                 self._settings.model_type,
                 generator.model,
                 generator.prompt,
-                documents.scores,
-                examples,
+                chunk.documents.scores,
+                chunk.examples,
                 self._settings.label_smoothing if self._model.generator.model.training else 0.0,
             )
 

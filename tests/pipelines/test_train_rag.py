@@ -177,10 +177,15 @@ def test_closed_book_and_labels(world: World, questions: Path, tmp_path: Path) -
             for number, label in enumerate(["SUPPORTS", "REFUTES"] * 2)
         ],
     )
-    labels = {"label_set": ["SUPPORTS=supported", "REFUTES=refuted"], "validation": claims}
+    labels = {
+        "label_set": ["SUPPORTS=supported", "REFUTES=refuted"],
+        "validation": claims,
+        "best_by": "correct",
+    }
     rag_beam("train_rag", **options(world, tmp_path / "labels", questions=claims, n_docs=0, **labels))
     last = read_table(tmp_path / "labels").to_pylist()[-1]
     assert {score["name"] for score in last["scores"]} == {"loss", "label_accuracy"}
+    assert manifest_of(tmp_path / "labels").details["training"]["monitor"] == ["label_accuracy", "higher"]
 
 
 def test_a_question_longer_than_the_generator_reads_is_rejected_before_training(
