@@ -2,209 +2,43 @@
 
 Run `python -m examples.ablations --train out/train --practice out/practice_rag`. From one generator that can
 read, it trains both model types closed book, on BM25's documents, on those of a retriever that stays as it is,
-and end to end; then it answers the sample's questions with 1 to 50 documents. It goes on where it ended.
+and end to end; then it answers the sample's questions with 1 to 50 documents. The last two are trained with
+further seeds, too: what end-to-end training gains is tested on all. It goes on where it ended.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import yaml
 
-from examples.scores import read_scores
+from examples.ablation_runs import COMPARED, MODEL_TYPES, N_DOCS, TRAINED_N_DOCS, VARIANTS, Ablations, Result
 from pipelines import run
+from rag_core.metrics import Bootstrap, PairedComparison
 
-MODEL_TYPES = {"rag_token": "RAG-Token", "rag_sequence": "RAG-Sequence"}
-VARIANTS = {
-    "closed": "closed book",
-    "bm25": "BM25",
-    "frozen": "frozen retriever",
-    "trained": "trained end to end",
-}
-N_DOCS = (1, 2, 5, 10, 20, 50)
-TRAINED_N_DOCS = 5
-_HERE = Path(__file__).parent
+_OUTPUT = Path(__file__).parent.parent / "out" / "ablations"
 
 
-@dataclass(frozen=True)
-class Ablations:
-    """Where everything is.
-
-    Attributes:
-      train: what `rag-beam run examples/train.yaml` wrote: retriever, reader, index of practice passages.
-      practice: practice worlds that the index was made from.
-      steps: of each training.
-      seed: of each training.
-    """
-
-    train: Path
-    practice: Path
-    output: Path
-    steps: int
-    seed: int
-
-    def run_file(self) -> dict[str, Any]:
-        """All steps, as `rag-beam run` takes them."""
-        return {
-            "output": str(self.output),
-            "options": {"num_threads": 1},
-            "steps": dict([*self._sample(), *self._trainings(), *self._answers()]),
-        }
-
-    def _sample(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The sample's index, and BM25's documents of practice and of sample questions."""
-        world = _HERE / "world"
-        corpus = [str(world / "corpus" / "*.jsonl"), str(world / "leaders_2024.jsonl")]
-        encoder = str(self.train / "retriever" / "passage_encoder")
-        yield "passages", {"stage": "chunk", "input": corpus}
-        yield "embeddings", {"stage": "encode", "passages": "passages", "encoder": encoder}
-        yield "index", {"stage": "index", "embeddings": "embeddings", "passages": "passages"}
-        for name, index, questions, n_docs in (
-            ("bm25_practice", str(self.train / "index"), self._practice("questions"), TRAINED_N_DOCS),
-            (
-                "bm25_held_out",
-                str(self.train / "index"),
-                self._practice("validation_questions"),
-                TRAINED_N_DOCS,
-            ),
-            ("bm25_sample", "index", str(world / "questions.jsonl"), max(N_DOCS)),
-        ):
-            yield (
-                name,
-                {
-                    "stage": "retrieve",
-                    "retriever": "bm25",
-                    "index": index,
-                    "questions": questions,
-                    "n_docs": n_docs,
-                },
-            )
-
-    def _practice(self, name: str) -> str:
-        return str(self.practice / name / "*.jsonl")
-
-    def _trainings(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        asked = {
-            "questions": [self._practice("questions")],
-            "validation": [self._practice("validation_questions")],
-        }
-        searched = asked | {
-            "index": str(self.train / "index"),
-            "question_encoder": str(self.train / "retriever" / "question_encoder"),
-            "n_docs": TRAINED_N_DOCS,
-        }
-        of_variant = {
-            "closed": asked | {"n_docs": 0},
-            "bm25": {
-                "retrievals": ["bm25_practice"],
-                "validation": ["bm25_held_out"],
-                "n_docs": TRAINED_N_DOCS,
-            },
-            "frozen": searched | {"freeze_retriever": True},
-            "trained": searched,
-        }
-        for model_type in MODEL_TYPES:
-            for variant, options in of_variant.items():
-                yield (
-                    f"{variant}_{model_type}",
-                    {
-                        "stage": "train_rag",
-                        "model": str(self.train / "reader_2" / "model"),
-                        "model_type": model_type,
-                        "batch_questions": 32,
-                        "chunk_questions": 16,
-                        "max_target_tokens": 24,
-                        "max_validation": 300,
-                        "max_steps": self.steps,
-                        "learning_rate": 3e-4,
-                        "warmup_steps": 20,
-                        "validate_every": self.steps,
-                        "seed": self.seed,
-                    }
-                    | options,
-                )
-
-    def _answers(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Retrievals of the sample's questions, answers with so many of them, scores."""
-        questions = str(_HERE / "world" / "questions.jsonl")
-        for model_type in MODEL_TYPES:
-            for variant in VARIANTS:
-                model = f"{variant}_{model_type}/model"
-                retrievals = "bm25_sample"
-                if variant in ("frozen", "trained"):
-                    retrievals = f"{variant}_{model_type}_retrievals"
-                    yield (
-                        retrievals,
-                        {
-                            "stage": "retrieve",
-                            "index": "index",
-                            "questions": questions,
-                            "encoder": model,
-                            "n_docs": max(N_DOCS),
-                        },
-                    )
-                if variant != "closed":
-                    yield (
-                        f"{variant}_{model_type}_recall",
-                        {
-                            "stage": "evaluate",
-                            "predictions": retrievals,
-                            "references": questions,
-                            "metrics": [f"recall@{n_docs}" for n_docs in N_DOCS],
-                        },
-                    )
-                for n_docs in documents_of(variant):
-                    name = f"{variant}_{model_type}_{n_docs}"
-                    yield (
-                        f"{name}_answers",
-                        {
-                            "stage": "generate",
-                            "retrievals": retrievals,
-                            "model": model,
-                            "model_type": model_type,
-                            "n_docs": n_docs,
-                            "max_new_tokens": 24,
-                        },
-                    )
-                    yield (
-                        f"{name}_scores",
-                        {"stage": "evaluate", "predictions": f"{name}_answers", "references": questions},
-                    )
-
-    def results(self) -> list["Result"]:
-        """One for each variant, model type and number of documents, from the scores."""
-        return [
-            Result(
-                VARIANTS[variant],
-                MODEL_TYPES[model_type],
-                n_docs,
-                read_scores(self.output / f"{variant}_{model_type}_{n_docs}_scores")["exact_match"],
-                read_scores(self.output / f"{variant}_{model_type}_recall")[f"recall@{n_docs}"]
-                if n_docs
-                else None,
-            )
-            for model_type in MODEL_TYPES
-            for variant in VARIANTS
-            for n_docs in documents_of(variant)
-        ]
+def gain(of_seeds: Sequence[Ablations], model_type: str) -> PairedComparison:
+    """Exact match of training end to end minus that of a frozen retriever: a question's mean over the seeds."""
+    frozen, trained = (
+        np.mean([made.right(variant, model_type) for made in of_seeds], axis=0) for variant in COMPARED
+    )
+    return Bootstrap(n_resamples=10_000).compare_means(trained, frozen)
 
 
-@dataclass(frozen=True)
-class Result:
-    """How well a model answers with so many documents; recall is None closed book."""
-
-    variant: str
-    model_type: str
-    n_docs: int
-    exact_match: float
-    recall: float | None
-
-
-def documents_of(variant: str) -> tuple[int, ...]:
-    """With how many documents a variant is tried."""
-    return (0,) if variant == "closed" else N_DOCS
+def gains(of_seeds: Sequence[Ablations]) -> str:
+    """`gain` of both model types, as lines for people."""
+    seeds = ", ".join(str(made.seed) for made in of_seeds)
+    lines = [f"trained end to end − frozen retriever, exact match with K = {TRAINED_N_DOCS}, seeds {seeds}:"]
+    for model_type, name in MODEL_TYPES.items():
+        of_type = gain(of_seeds, model_type)
+        lines.append(
+            f"  {name:<13} {of_type.difference:+.3f} ({of_type.ci_low:+.3f} to {of_type.ci_high:+.3f}, "
+            f"p = {of_type.p_value:.4f})"
+        )
+    return "\n".join(lines)
 
 
 def table(results: Sequence[Result]) -> str:
@@ -263,26 +97,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--train", type=Path, required=True, help="output of rag-beam run examples/train.yaml"
     )
     parser.add_argument("--practice", type=Path, required=True, help="practice worlds that its index is of")
-    parser.add_argument(
-        "--output", type=Path, default=_HERE.parent / "out" / "ablations", help="folder to write to"
-    )
+    parser.add_argument("--output", type=Path, default=_OUTPUT, help="folder to write to")
     parser.add_argument("--steps", type=int, default=300, help="of each of the eight trainings")
-    parser.add_argument("--seed", type=int, default=0, help="of the trainings")
-    options = parser.parse_args(argv)
-    output = options.output.resolve()
-    ablations = Ablations(
-        options.train.resolve(), options.practice.resolve(), output, options.steps, options.seed
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=[0, 1, 2],
+        help="of the trainings; all is tried with the first, frozen and trained retriever with each",
     )
-    output.mkdir(parents=True, exist_ok=True)
-    run_file = output / "run.yaml"
-    run_file.write_text(yaml.safe_dump(ablations.run_file(), sort_keys=False))
-    status = run.main([str(run_file)])
-    if status == 0:
-        results = ablations.results()
-        (output / "table.txt").write_text(table(results) + "\n")
-        write_plot(results, output / "ablations.png")
-        print(f"\n{table(results)}\n\n{output / 'ablations.png'}")
-    return status
+    options = parser.parse_args(argv)
+    of_seeds = [
+        Ablations(
+            options.train.resolve(),
+            options.practice.resolve(),
+            options.output.resolve() / f"seed_{seed}",
+            options.steps,
+            seed,
+            **({} if number == 0 else {"variants": COMPARED, "n_docs": (TRAINED_N_DOCS,)}),
+        )
+        for number, seed in enumerate(options.seeds)
+    ]
+    for made in of_seeds:
+        made.output.mkdir(parents=True, exist_ok=True)
+        run_file = made.output / "run.yaml"
+        run_file.write_text(yaml.safe_dump(made.run_file(), sort_keys=False))
+        status = run.main([str(run_file)])
+        if status:
+            return status
+    results = of_seeds[0].results()
+    told = f"{table(results)}\n\n{gains(of_seeds)}"
+    (options.output / "table.txt").write_text(told + "\n")
+    write_plot(results, options.output / "ablations.png")
+    print(f"\n{told}\n\n{options.output / 'ablations.png'}")
+    return 0
 
 
 if __name__ == "__main__":

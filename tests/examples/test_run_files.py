@@ -1,12 +1,16 @@
 """The run files of the examples: every step's stage and options exist and fit."""
 
+import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 import examples
-from examples.ablations import MODEL_TYPES, N_DOCS, VARIANTS, Ablations, Result, table
+from examples.ablation_runs import COMPARED, MODEL_TYPES, N_DOCS, VARIANTS, Ablations, Result
+from examples.ablations import gain, table
 from examples.hot_swap import table as hot_swap_table
 from pipelines.run import RunSettings, read_job
 from tests.examples.score_tables import write_scores
@@ -67,3 +71,26 @@ def test_the_table_of_the_exchanged_index_has_matched_dates_on_its_diagonal(tmp_
             write_scores(tmp_path / f"index_{index}_answers_{answers}", {"exact_match": value})
     first, second = [line.split()[-2:] for line in hot_swap_table(tmp_path).splitlines()[1:]]
     assert (first, second) == (["0.900", "0.050"], ["0.050", "0.900"])
+
+
+def test_what_training_gains_is_paired_over_questions_and_meant_over_seeds(tmp_path: Path) -> None:
+    """Of two questions' answers with the first seed, and of one's with the second, only the trained one is right."""
+    with (FOLDER / "world" / "questions.jsonl").open(encoding="utf-8") as file:
+        asked = [json.loads(line) for line in file]
+    of_seeds = []
+    for seed, better in ((0, 2), (1, 1)):
+        made = Ablations(tmp_path, tmp_path, tmp_path / f"seed_{seed}", steps=3, seed=seed, variants=COMPARED)
+        for variant in COMPARED:
+            right = 100 + better * (variant == "trained")
+            rows = [
+                {"question_id": row["question_id"], "answer": row["answers"][0] if number < right else "?"}
+                for number, row in enumerate(asked)
+            ]
+            folder = made.output / f"{variant}_rag_token_5_answers"
+            folder.mkdir(parents=True)
+            pq.write_table(pa.Table.from_pylist(rows), folder / "part-00000-00000.parquet")
+        of_seeds.append(made)
+    found = gain(of_seeds, "rag_token")
+    assert found.n == len(asked)
+    assert found.difference == pytest.approx(1.5 / len(asked))
+    assert found.ci_low <= found.difference <= found.ci_high
