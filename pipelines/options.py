@@ -187,16 +187,14 @@ def add_arguments(parser: argparse.ArgumentParser, settings: type[Settings]) -> 
             help_text += " (required)"
         elif field.default not in (None, False, "", ()):
             help_text += f" (default {field.default})"
-        kind = _plain_type(field.annotation)
+        kind = plain_type(field.annotation)
         if kind is bool:
             parser.add_argument(f"--{name}", action="store_true", default=None, help=help_text)
             continue
         choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else None
         metavar = "{" + ",".join(choices) + "}" if choices else name.upper()
-        several = typing.get_origin(kind) in (tuple, list)
-        parser.add_argument(
-            f"--{name}", nargs="+" if several else None, metavar=metavar, default=None, help=help_text
-        )
+        nargs = "+" if takes_several(field) else None
+        parser.add_argument(f"--{name}", nargs=nargs, metavar=metavar, default=None, help=help_text)
 
 
 def parse(parser: argparse.ArgumentParser, settings: type[S], argv: Sequence[str]) -> tuple[S, list[str]]:
@@ -293,7 +291,12 @@ def _unknown_option(argument: str, known: list[str]) -> str:
     return f"{name}: no such option; {hint}"
 
 
-def _plain_type(annotation: Any) -> Any:
+def takes_several(field: FieldInfo) -> bool:
+    """Whether an option takes a list of values."""
+    return typing.get_origin(plain_type(field.annotation)) in (tuple, list)
+
+
+def plain_type(annotation: Any) -> Any:
     """The type without `| None`."""
     if typing.get_origin(annotation) in (Union, types.UnionType):
         [plain] = [inner for inner in typing.get_args(annotation) if inner is not type(None)]

@@ -15,7 +15,7 @@ from pipelines.filesystems import STORAGE
 from pipelines.options import ModelSettings, S, Settings
 from rag_core.errors import UsageError
 
-Pipeline = Literal["chunk", "encode", "index", "retrieve", "generate", "classify", "evaluate"]
+Pipeline = Literal["chunk", "encode", "index", "retrieve", "generate", "classify", "evaluate", "compare"]
 
 # threads of Beam's harness where a worker has one process: one unit is computed while another is at its files
 _HARNESS_THREADS = 2

@@ -47,7 +47,10 @@ def service(storage: "CloudStorage") -> Iterator["DataflowService"]:
 @pytest.fixture
 def stored_world(storage: "CloudStorage", world: World) -> World:  # noqa: F811 (the fixture)
     """The world, whose corpus, questions and data sets lie in Cloud Storage too, under their names."""
+    from tests.deploy.dataflow.jobs import ANSWERS, answers_file
+
     for path in world.folder.rglob("*"):
         if path.is_file() and (path.parent == world.folder or world.folder / "made" in path.parents):
             storage.put(f"{BUCKET}/world/{path.relative_to(world.folder)}", path.read_bytes())
+    storage.put(f"{BUCKET}/world/{ANSWERS}", answers_file())
     return world

@@ -1,10 +1,14 @@
 """Commands that submit jobs, and what is in a job."""
 
+import io
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.portability.common_urns import resource_hints
 
+from schemas import TABLES
 from tests.deploy.dataflow.conftest import BUCKET
 from tests.pipelines.conftest import World
 
@@ -18,6 +22,7 @@ PROJECT = {
     "sdk_container_image": IMAGE,
     "sdk_location": "container",
 }
+ANSWERS = "answers.parquet"
 _HINTS = {
     resource_hints.ACCELERATOR.urn: "accelerator",
     resource_hints.MIN_RAM_BYTES.urn: "min_ram",
@@ -47,8 +52,26 @@ def stage_options(world: World, stage: str) -> dict[str, Any]:
             "predictions": f"{made}/retrievals",
             "references": f"{BUCKET}/world/questions.jsonl",
         },
+        "compare": {"before": f"{BUCKET}/world/{ANSWERS}", "after": f"{BUCKET}/world/{ANSWERS}"},
     }
     return options[stage]
+
+
+def answers_file() -> bytes:
+    """Answers made elsewhere: one question, which no passage answers."""
+    row = {
+        "question_id": "q0",
+        "question": "Who?",
+        "answer": "nobody",
+        "log_prob": 0.0,
+        "finish_reason": "end",
+        "candidates": [],
+        "passages": [],
+        "answer_bound": 0.0,
+    }
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([row], schema=TABLES["answers"]), file)
+    return file.getvalue()
 
 
 def hints_by_step(pipeline: beam_runner_api_pb2.Pipeline) -> dict[str, dict[str, str]]:

@@ -129,7 +129,7 @@ def test_every_stage_with_every_profile(storage, stored_world, stage, profile):
         assert hints == {}
     environment = job["environment"]
     [pool] = environment["workerPools"]
-    assert one_process(job) == (stage not in ("chunk", "evaluate"))
+    assert one_process(job) == (stage == "index" or stage in MODEL_STEPS)
     whole_job = ["worker_accelerator=type:nvidia-l4;count:1;install-nvidia-driver"]
     if on_gpus and profile == "l4_job":
         assert environment["serviceOptions"] == whole_job
