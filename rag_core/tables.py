@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rag_core.errors import UsageError, reason_of
+from rag_core.parquet_batches import bounded_batches
 from rag_core.storage import Storage
 from schemas import SchemaError, conform, readable_schema
 
@@ -19,6 +20,7 @@ from schemas import SchemaError, conform, readable_schema
 ROW_GROUP_BYTES = 4 << 20
 ROW_GROUP_ROWS = 5_000
 
+_PROVED_ROWS = 10_000
 _FOOTER_KEY = "rag_beam"
 
 # what Arrow raises for bytes that are not, or no longer, Parquet; a column's name may be no UTF-8
@@ -163,10 +165,10 @@ def inspect_table(storage: Storage, path: str, *, prove: bool = False) -> TableF
     Raises:
       UsageError: the file is missing, is not whole Parquet or, where that was to be proved, damaged.
     """
-    with _open_parquet(storage, path) as parquet:
+    with _open_parquet(storage, path) as (file, parquet):
         if prove:
             try:
-                for _ in parquet.iter_batches():
+                for _ in bounded_batches(file, parquet, _PROVED_ROWS):
                     pass
             except _BROKEN as error:
                 raise _damaged(path, error) from error
@@ -195,13 +197,13 @@ def read_batches(
     Raises:
       UsageError: the file is missing, is not whole, or its columns do not fit.
     """
-    with _open_parquet(storage, path) as parquet:
+    with _open_parquet(storage, path) as (file, parquet):
         try:
             target = readable_schema(parquet.schema_arrow, schema, path)
             groups, skip = _row_groups(parquet, begin, end)
             left = (parquet.metadata.num_rows if end is None else end) - begin
             present = [name for name in target.names if name in parquet.schema_arrow.names]
-            for batch in parquet.iter_batches(batch_rows, row_groups=groups, columns=present):
+            for batch in bounded_batches(file, parquet, batch_rows, columns=present, row_groups=groups):
                 dropped = min(skip, batch.num_rows)
                 skip -= dropped
                 kept = batch.slice(dropped, left)
@@ -236,7 +238,7 @@ def _row_groups(parquet: pq.ParquetFile, begin: int, end: int | None) -> tuple[l
 
 
 @contextlib.contextmanager
-def _open_parquet(storage: Storage, path: str) -> Iterator[pq.ParquetFile]:
+def _open_parquet(storage: Storage, path: str) -> Iterator[tuple[BinaryIO, pq.ParquetFile]]:
     try:
         file = storage.open(path)
     except FileNotFoundError as error:
@@ -249,4 +251,4 @@ def _open_parquet(storage: Storage, path: str) -> Iterator[pq.ParquetFile]:
         except _BROKEN as error:
             raise UsageError(f"{path}: is not a whole Parquet file ({reason_of(error)})") from error
         with parquet:
-            yield parquet
+            yield file, parquet

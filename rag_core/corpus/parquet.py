@@ -9,6 +9,7 @@ from rag_core.corpus.files import DamagedFileError, tells_of_damage
 from rag_core.corpus.rows import DOCUMENT_FIELDS, BadRecord, Row, convert_rows, to_document
 from rag_core.corpus.source import Source
 from rag_core.errors import reason_of
+from rag_core.parquet_batches import bounded_batches
 from rag_core.records import Document, LeftOut, Passage, Reject, RejectReason
 from rag_core.storage import Storage
 
@@ -33,7 +34,7 @@ def read_parquet_rows(storage: Storage, source: Source, wanted: Sequence[str]) -
         try:
             parquet = pq.ParquetFile(file)
             columns = [name for name in parquet.schema_arrow.names if name in wanted]
-            for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
+            for batch in bounded_batches(file, parquet, _BATCH_ROWS, columns=columns, use_threads=False):
                 yield from batch_rows(batch)
         except PARQUET_ERRORS as error:
             if not tells_of_damage(error):

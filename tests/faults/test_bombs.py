@@ -11,8 +11,11 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from rag_core import parquet_batches
 from rag_core.corpus import files, json_list, plan_sources, text, wikipedia_xml
 from rag_core.errors import UsageError
 from tests.faults.examined_reading import Examined, examine
@@ -131,6 +134,21 @@ def test_an_archive_whose_files_overlap(tmp_path: Path) -> None:
     assert len(zipfile.ZipFile(tmp_path / "bomb.zip").infolist()) == 1000
     with pytest.raises(UsageError, match=r"bomb.zip: cannot be read as a zip archive \(its files overlap"):
         plan_sources(STORAGE, [str(tmp_path / "bomb.zip")], "auto")
+
+
+@pytest.mark.parametrize(("reads", "column"), [("corpus", "text"), ("questions", "question")])
+def test_a_dictionary_that_stands_for_gigabytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: str, column: str
+) -> None:
+    """A file of a kilobyte holds a value of four megabytes once, and 250 rows of it."""
+    monkeypatch.setattr(parquet_batches, "MOST_BYTES", SMALL_RECORD)
+    values = pa.DictionaryArray.from_arrays(pa.array([0] * 250, pa.int32()), pa.array(["x" * SMALL_RECORD]))
+    file = io.BytesIO()
+    pq.write_table(pa.table({column: values}), file, compression="zstd", store_schema=False)
+    assert len(file.getvalue()) < 2_000
+    result, grown = measured(tmp_path, "bomb.parquet", file.getvalue(), reads, "parquet")
+    assert (result.refused, result.counts.read) == (None, 250)
+    assert grown < SMALL_GROWTH
 
 
 def test_lines_without_end(tmp_path: Path) -> None:
