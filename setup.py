@@ -31,6 +31,8 @@ setup(
     extras_require={
         # several devices; the plot of a training run
         "train": ["accelerate>=1.10", "matplotlib>=3.9"],
+        # --metrics_file: the format's own library, which escapes labels and replaces the file at once
+        "metrics": ["prometheus-client>=0.20"],
         "gcp": ["apache-beam[gcp]>=2.77"],
         "aws": ["apache-beam[aws]>=2.77"],
         "test": [
@@ -38,6 +40,7 @@ setup(
             "pytest-xdist>=3.6",  # a process a core
             "hypothesis>=6.130",
             "scipy>=1.14",
+            "prometheus-client>=0.20",  # the metrics file of a run
             "accelerate>=1.10",  # training by several processes
             "matplotlib>=3.9",  # the plot of a training run
             "ruff>=0.12",

@@ -1,5 +1,6 @@
 """Questions from files to committed vectors: the first two data sets of `retrieve`, and of tuning an index."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -85,8 +86,13 @@ class EncodedQuestions:
         *,
         unit_rows: int,
         batch_tokens: int | None,
+        kept: str | None = None,
     ) -> "EncodedQuestions":
         """Decides the files' formats and loads the encoder to know its vectors.
+
+        Args:
+          kept: a folder where the vectors stay, each set of them in a folder of its own, for later runs that ask
+            the same; None: they are dropped with the stage's work folder.
 
         Raises:
           UsageError: as `questions_to_read`, or a model that cannot be loaded.
@@ -103,6 +109,8 @@ class EncodedQuestions:
             max_rejects=1.0,
             schema=question_vectors_schema(encoder["dimension"]),
         )
+        if kept is not None:
+            vectors = dataclasses.replace(vectors, folder=join(kept, vectors.fingerprint[:16]))
         encode = EncodeQuestions(
             read.folder,
             loader,

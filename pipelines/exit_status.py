@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,20 @@ class Interrupted(BaseException):
 
 @dataclass
 class ExitStatus:
-    """What the process is to end with."""
+    """What the process is to end with.
+
+    Attributes:
+      at_end: is told the exit status once, just before the command ends, in whatever way; None: nobody is.
+    """
 
     code: int = 0
+    at_end: Callable[[int], None] | None = None
+
+    def tell(self, code: int) -> None:
+        """Tells it to whoever wants to know."""
+        at_end, self.at_end = self.at_end, None
+        if at_end is not None:
+            at_end(code)
 
 
 @contextlib.contextmanager
@@ -43,13 +54,16 @@ def exit_status() -> Iterator[ExitStatus]:
         yield status
         if sys.stdout is not None:  # closed before we began
             sys.stdout.flush()
+        status.tell(status.code)
     except BaseException as error:
         if received:  # whatever the error is now: Beam wraps what passes through a DoFn in a RuntimeError
-            _stop_at_once(received[0])
+            _stop_at_once(received[0], status)
         failure = _told(error)
         if failure is None:
+            _tell_failure(status, RagBeamError.exit_status)
             raise
         print(printable_lines(f"rag-beam: {failure}"), file=sys.stderr, flush=True)
+        _tell_failure(status, failure.exit_status)
         if isinstance(error, WorkerDied):
             _exit_at_once(error.exit_status)
         status.code = failure.exit_status
@@ -71,12 +85,21 @@ def _told(error: BaseException) -> RagBeamError | None:
     return path_refused(error)
 
 
-def _stop_at_once(signum: int) -> None:
+def _tell_failure(status: ExitStatus, code: int) -> None:
+    """Tells the exit status of a command that fails; a failure of the telling is no more than said."""
+    try:
+        status.tell(code)
+    except RagBeamError as error:
+        print(printable_lines(f"rag-beam: {error}"), file=sys.stderr, flush=True)
+
+
+def _stop_at_once(signum: int, status: ExitStatus) -> None:
     print(
         f"rag-beam: {_ENDINGS[signum]}; what is whole is kept, the same command goes on from there",
         file=sys.stderr,
         flush=True,
     )
+    _tell_failure(status, 128 + signum)
     _exit_at_once(128 + signum)
 
 

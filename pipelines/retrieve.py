@@ -37,7 +37,17 @@ from schemas.question_vectors import question_vectors_schema
 
 _BM25_ONLY = frozenset({"bm25_k1", "bm25_b"})
 _DENSE_ONLY = frozenset(
-    {"encoder", "max_tokens", "shard_tiles", "exact", "nprobe", "ef_search", "refine_factor", "batch_tokens"}
+    {
+        "encoder",
+        "question_vectors",
+        "max_tokens",
+        "shard_tiles",
+        "exact",
+        "nprobe",
+        "ef_search",
+        "refine_factor",
+        "batch_tokens",
+    }
 )
 _FIRST_ROWS = 32  # questions that an estimate encodes
 
@@ -53,6 +63,12 @@ class RetrieveSettings(ModelSettings):
     )
     encoder: str | None = option(
         "the question encoder, or a RAG checkpoint that holds it; dense only", None, path="model"
+    )
+    question_vectors: str | None = option(
+        "folder that keeps the encoded questions for later runs that ask the same, of another index say; default: "
+        "they are not kept; dense only",
+        None,
+        path="data",
     )
     bm25_k1: float = option("how soon further occurrences of a word stop to count; bm25 only", 0.9, ge=0)
     bm25_b: float = option("how much a passage's length counts; bm25 only", 0.4, ge=0, le=1)
@@ -123,6 +139,7 @@ def _by_vectors(settings: RetrieveSettings, manifest: Manifest, workers: int) ->
         _loader(settings, workers),
         unit_rows=settings.unit_rows,
         batch_tokens=settings.batch_tokens,
+        kept=settings.question_vectors,
     )
     warning = check_encoders_belong(str(settings.encoder), asked.encoder, settings.index, index)
     if warning is not None:
@@ -151,6 +168,7 @@ def _by_vectors(settings: RetrieveSettings, manifest: Manifest, workers: int) ->
         {"encoder": asked.encoder, "dtype": asked.encoder["dtype"], "effort": effort},
         {
             "question_encoder": asked.encoder | {"model": settings.encoder},
+            "question_vectors": asked.vectors.fingerprint,
             "warnings": [warning] if warning else [],
         },
     )

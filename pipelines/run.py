@@ -6,7 +6,7 @@ import dataclasses
 import gc
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pipelines import (
@@ -28,12 +28,15 @@ from pipelines.estimates.sample_run import folder_bytes
 from pipelines.exit_status import exit_status
 from pipelines.filesystems import STORAGE
 from pipelines.launch import Command, worker_count
+from pipelines.nightly.nights import run_night
 from pipelines.options import CommandParser, Settings, add_arguments, option, parse
 from pipelines.profiles import read_profile
 from pipelines.run_file import Job, Step, read_run_file
+from pipelines.run_metrics import MetricsFile
 from pipelines.run_plan import Outcome, PlannedStep, comparison_table, plan_table, read_plan, write_plan
+from pipelines.run_report import RunReport
 from pipelines.terminal import printable_lines
-from rag_core.errors import RagBeamError
+from rag_core.errors import UsageError
 from rag_core.peak_memory import PeakMemory
 from rag_core.storage import join
 
@@ -81,6 +84,17 @@ class RunSettings(Settings):
         "nothing else",
         False,
     )
+    refresh: bool = option(
+        "for a run file with nights: take in what has changed in the corpus since the last night, answer again the "
+        "questions whose passages changed, and keep the other answers; without it only new questions are answered",
+        False,
+    )
+    metrics_file: str | None = option(
+        "a local file to write the run's metrics to, in Prometheus' text format: rows, seconds, exit status, last "
+        "success",
+        None,
+        path="data",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -98,11 +112,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         add_arguments(parser, RunSettings)
         settings, beam_args = parse(parser, RunSettings, arguments)
         run_file = parser.parse_known_args(arguments)[0].run_file
+        report = RunReport()
+        metrics = MetricsFile(settings.metrics_file, run_file) if settings.metrics_file else None
+        with_nights = False
+
+        def tell(code: int) -> None:
+            if with_nights:
+                print(report.summary(code), flush=True)
+            if metrics is not None:
+                metrics.write(report, code)
+
+        status.at_end = tell
         job = read_job(run_file, settings)
+        with_nights = job.nights is not None
         if settings.plan:
             print(printable_lines(plan_table(plan(job, beam_args))))
+        elif with_nights:
+            run_night(job, beam_args, STAGES["compare"], report, refresh=settings.refresh)
         else:
-            run(job, beam_args)
+            run(job, beam_args, report)
     return status.code
 
 
@@ -110,12 +138,20 @@ def read_job(path: str, settings: RunSettings) -> Job:
     """The steps of a run file that `--only` leaves, validated before the first one begins.
 
     Raises:
-      UsageError: as `read_run_file`.
+      UsageError: as `read_run_file`, or an option that has no meaning with or without nights.
     """
-    return read_run_file(path, STAGES, output=settings.output, only=settings.only)
+    job = read_run_file(path, STAGES, output=settings.output, only=settings.only)
+    if job.nights is None and settings.refresh:
+        raise UsageError(f"--refresh: {path} keeps no nights; write nights: 3, say, beside its output")
+    if job.nights is not None and (settings.only or settings.plan):
+        raise UsageError(
+            f"--{'only' if settings.only else 'plan'}: {path} keeps nights, which are made whole; use a copy of it "
+            "without nights, and with another output"
+        )
+    return job
 
 
-def run(job: Job, beam_args: Sequence[str]) -> None:
+def run(job: Job, beam_args: Sequence[str], report: RunReport) -> None:
     """Runs the steps in order; what is complete is not done again. Compares with the plan, where one was made.
 
     A step whose job is handed over and not waited for, as by a template, is the last one.
@@ -129,7 +165,7 @@ def run(job: Job, beam_args: Sequence[str]) -> None:
         print(printable_lines(f"[{number}/{len(job.steps)}] {step.name}"), flush=True)
         before, resumed = _manifest_bytes(step.folder), is_unfinished(STORAGE, step.folder)
         begin = time.monotonic()
-        with _named(step), PeakMemory() as peak:
+        with step.named(), PeakMemory() as peak:
             manifest = step.stage.run(step.settings, [*beam_args, *step.beam_args])
         if manifest is None:
             print("    the steps after it read its output: run this again when the job has ended", flush=True)
@@ -137,7 +173,9 @@ def run(job: Job, beam_args: Sequence[str]) -> None:
         seconds = time.monotonic() - begin
         print(f"    {seconds:.1f} s", flush=True)
         outcome = _outcome(step.folder, manifest)
-        if step.settings.overwrite or _manifest_bytes(step.folder) != before:
+        made = step.settings.overwrite or _manifest_bytes(step.folder) != before
+        report.add(step.name, step.stage.name, manifest, made=made, seconds=seconds)
+        if made:
             outcome = dataclasses.replace(
                 outcome, seconds=seconds, memory_bytes=peak.anonymous, resumed=resumed
             )
@@ -156,7 +194,7 @@ def plan(job: Job, beam_args: Sequence[str]) -> list[PlannedStep]:
     planned: list[PlannedStep] = []
     for number, step in enumerate(job.steps, start=1):
         print(printable_lines(f"[{number}/{len(job.steps)}] {step.name}"), file=sys.stderr, flush=True)
-        with _named(step):
+        with step.named():
             planned.append(_planned(step, beam_args, forecasts))
         gc.collect()  # as after a step that is run: the memory of the next one is measured from there
     write_plan(job.output, planned)
@@ -200,16 +238,6 @@ def _manifest_bytes(folder: str) -> bytes | None:
             return file.read()
     except FileNotFoundError:
         return None
-
-
-@contextlib.contextmanager
-def _named(step: Step) -> Iterator[None]:
-    """Puts the step's name before the message of an error."""
-    try:
-        yield
-    except RagBeamError as error:
-        error.args = (f"{step.name}: {error}",)
-        raise
 
 
 if __name__ == "__main__":

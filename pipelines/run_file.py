@@ -1,7 +1,9 @@
 """A run file: from YAML to steps, each a stage with its settings, all validated before the first one begins."""
 
+import contextlib
+import functools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +13,10 @@ import yaml
 from pipelines.filesystems import STORAGE, is_local
 from pipelines.launch import Command
 from pipelines.options import Settings, StageSettings, beam_arguments, path_kind, validated
-from rag_core.errors import UsageError
+from rag_core.errors import RagBeamError, UsageError
 from rag_core.storage import join
+
+CHANGES = "_changes"  # after a step's name: what became of its answers or labels since the night before
 
 
 class RunFile(Settings):
@@ -20,12 +24,15 @@ class RunFile(Settings):
 
     Attributes:
       output: folder that gets a folder for each step.
+      nights: the last so many runs are kept, each in a folder of its own below `output`; None: there is one run,
+        which a rerun completes.
       options: given to every step whose stage has them.
       steps: by name, in the order they are run: `stage`, the stage's options, and under `beam` Beam's options for
         this step, which go before those of the command line.
     """
 
     output: str
+    nights: int | None = pydantic.Field(None, ge=1)
     options: dict[str, Any] = pydantic.Field(default_factory=dict)
     steps: dict[str, dict[str, Any]] = pydantic.Field(min_length=1)
 
@@ -48,13 +55,29 @@ class Step:
         """Its output."""
         return self.settings.output
 
+    @contextlib.contextmanager
+    def named(self) -> Iterator[None]:
+        """Puts the step's name before the message of an error."""
+        try:
+            yield
+        except RagBeamError as error:
+            error.args = (f"{self.name}: {error}",)
+            raise
+
 
 @dataclass(frozen=True)
 class Job:
-    """The steps to run, and the folder that holds a folder for each."""
+    """The steps to run, and the folder that holds a folder for each.
+
+    Attributes:
+      nights: as in `RunFile`.
+      step_at: from a step's name and the folder of each step to the step as it is then.
+    """
 
     output: str
     steps: list[Step]
+    nights: int | None
+    step_at: Callable[[str, Mapping[str, str]], Step]
 
 
 def read_run_file(
@@ -77,17 +100,16 @@ def read_run_file(
     if STORAGE.exists(output) and not STORAGE.is_folder(output):
         raise UsageError(f"--output {output}: is a file; give a folder for the steps' outputs")
     outputs = {name: join(output, name) for name in run_file.steps}
-    steps = [
-        _step(path, base, name, fields, run_file.options, outputs, stages)
-        for name, fields in run_file.steps.items()
-    ]
+    step_at = functools.partial(_step, path, base, run_file, stages)
+    steps = [step_at(name, outputs) for name in outputs]
     if only is None:
-        return Job(output, steps)
+        return Job(output, steps, run_file.nights, step_at)
     known = {step.name for step in steps} | {step.stage.name for step in steps}
     for name in only:
         if name not in known:
             raise UsageError(f"--only {name}: {path} has the steps {', '.join(outputs)}")
-    return Job(output, [step for step in steps if step.name in only or step.stage.name in only])
+    chosen = [step for step in steps if step.name in only or step.stage.name in only]
+    return Job(output, chosen, run_file.nights, step_at)
 
 
 def _content(path: str) -> RunFile:
@@ -113,25 +135,30 @@ def _content(path: str) -> RunFile:
             raise UsageError(
                 f"{path}: step {name!r}: a step's name is that of its folder, so it has no slash"
             )
+        if run_file.nights and name.endswith(CHANGES) and name.removesuffix(CHANGES) in run_file.steps:
+            raise UsageError(
+                f"{path}: step {name!r}: is what the changes of {name.removesuffix(CHANGES)} are called; give it "
+                "another name"
+            )
     return run_file
 
 
 def _step(
     path: str,
     base: str,
-    name: str,
-    fields: Mapping[str, Any],
-    common: Mapping[str, Any],
-    outputs: Mapping[str, str],
+    run_file: RunFile,
     stages: Mapping[str, Command[Any]],
+    name: str,
+    outputs: Mapping[str, str],
 ) -> Step:
     where = f"{path}: step {name}"
+    fields = run_file.steps[name]
     stage_name = fields.get("stage")
     if not isinstance(stage_name, str) or stage_name not in stages:
         raise UsageError(f"{where}: stage is {stage_name!r}, expected one of {', '.join(stages)}")
     stage = stages[stage_name]
     known = stage.settings.model_fields
-    values = {key: value for key, value in common.items() if key in known}
+    values = {key: value for key, value in run_file.options.items() if key in known}
     values |= {key: value for key, value in fields.items() if key not in ("stage", "beam")}
     if "output" in values:
         raise UsageError(

@@ -26,6 +26,21 @@ LOCK = ".lock"
 _PLAN = "plan.json"
 
 
+class MadeOtherwise(UsageError):
+    """The folder holds, finished or begun, what other settings or inputs make.
+
+    Attributes:
+      difference: what was otherwise, for people.
+    """
+
+    def __init__(self, folder: str, difference: str):
+        super().__init__(
+            f"--output {folder}: was made with other settings or inputs ({difference}); give another folder, or "
+            "--overwrite to start afresh"
+        )
+        self.difference = difference
+
+
 @dataclasses.dataclass(frozen=True)
 class Target:
     """A data set to be made. Small and picklable: it travels to every worker.
@@ -95,8 +110,9 @@ def claim(storage: Storage, target: Target, *, overwrite: bool) -> Manifest | No
     folder's lock held.
 
     Raises:
-      UsageError: the folder is not ours, holds another data set, or one made with other settings
-        or inputs (the message names what differs).
+      MadeOtherwise: the folder holds another data set of ours, or one made with other settings or inputs (the
+        message names what differs).
+      UsageError: it is not ours.
     """
     folder = target.folder
     existing = _refuse_or_existing(storage, target, overwrite)
@@ -161,10 +177,7 @@ def _refuse_or_existing(storage: Storage, target: Target, overwrite: bool) -> di
     if target.replaces is not None and existing["fingerprint"] == target.replaces:
         return None
     if existing["fingerprint"] != target.fingerprint:
-        raise UsageError(
-            f"--output {folder}: was made with other settings or inputs ({_difference(existing, target.plan())}); "
-            "give another folder, or --overwrite to start afresh"
-        )
+        raise MadeOtherwise(folder, _difference(existing, target.plan()))
     return existing
 
 

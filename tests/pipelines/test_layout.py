@@ -162,6 +162,7 @@ def test_a_command_does_not_wait_for_libraries_that_it_may_not_need():
 
 def printed_by(program):
     """What a new Python process prints."""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -306,8 +307,8 @@ WORKS: list[tuple[str, Work]] = [
             batch_tokens=8_192,
         ),
     ),
-    (
     ("changes", FindChanges(data_set("answers"), data_set("answers"), unit_rows=10_000)),
+    (
         "scores",
         EvaluatePredictions(
             "gs://bucket/scores",
