@@ -52,8 +52,7 @@ def check_same(certified: Answer, full: Answer, num_candidates: int, tolerance: 
     assert certified.pair_scorings_saved >= 0
 
 
-@settings(deadline=None, max_examples=60)
-@given(
+any_search = given(
     seed=st.integers(0, 100_000),
     sizes=st.lists(st.integers(0, 8), min_size=1, max_size=3),
     num_beams=st.integers(1, 5),
@@ -61,6 +60,10 @@ def check_same(certified: Answer, full: Answer, num_candidates: int, tolerance: 
     num_candidates=st.sampled_from([1, 1, 1, 2, 4]),
     t5=st.booleans(),
 )
+
+
+@settings(deadline=None, max_examples=20)
+@any_search
 def test_certified_equals_thorough(
     seed: int, sizes: list[int], num_beams: int, limit: int, num_candidates: int, t5: bool
 ) -> None:
@@ -70,6 +73,13 @@ def test_certified_equals_thorough(
     certified = decode(generator, questions, num_candidates, batch_tokens=700, **options)
     for ours, full in zip(certified, decode(generator, questions, EVERY_CANDIDATE, **options), strict=True):
         check_same(ours, full, num_candidates, 1e-9)
+
+
+test_certified_equals_thorough_in_many_cases = pytest.mark.slow(
+    settings(deadline=None, max_examples=400)(
+        any_search(test_certified_equals_thorough.hypothesis.inner_test)
+    )
+)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -46,7 +46,7 @@ def check(
 @pytest.mark.parametrize(
     "generator", [tiny_bart(1), tiny_bart(1, prompt=(2,)), tiny_t5(1)], ids=["bart", "2", "t5"]
 )
-@pytest.mark.parametrize("batch_tokens", [1, 100, 10**6])
+@pytest.mark.parametrize("batch_tokens", [1, 10**6])
 def test_equals_enumeration(generator: Generator, specifications: tuple[str, ...], batch_tokens: int) -> None:
     labels = LabelSet.parse(specifications)
     questions = oracles.random_questions(1, [3, 1, 0, 4])

@@ -48,7 +48,7 @@ def whole(*segments: str, max_tokens: int) -> list[int]:
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(text=TEXTS, max_tokens=st.integers(8, 40))
 @example(text="the capital " * 200 + "x" * 50, max_tokens=8)
 @example(text="a" * 75 + " " + "b" * 300, max_tokens=8)  # the cut after 80 characters divides an unknown word
@@ -60,7 +60,7 @@ def test_a_text_that_is_read_in_part_gives_the_tokens_of_the_whole(
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(title=TEXTS, text=TEXTS, max_tokens=st.integers(8, 40))
 @example(title="the capital " * 40, text="city " * 400, max_tokens=16)  # both too long: an odd token to give
 @example(title="the capital " * 400, text="city " * 40, max_tokens=16)

@@ -57,14 +57,17 @@ def check_documents(
     )
 
 
-@settings(deadline=None, max_examples=10)
-@given(
+any_search = given(
     seed=st.integers(0, 10_000),
-    sizes=st.lists(st.integers(1, 8), min_size=1, max_size=3),
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=2),
     num_beams=st.integers(1, 5),
     limit=st.integers(1, 6),
     t5=st.booleans(),
 )
+
+
+@settings(deadline=None, max_examples=5)
+@any_search
 def test_thorough_and_fast_equal_brute_force(
     seed: int, sizes: list[int], num_beams: int, limit: int, t5: bool
 ) -> None:
@@ -89,8 +92,20 @@ def test_thorough_and_fast_equal_brute_force(
         assert (lower.answer_bound > 0.0) == (len(expected[0].under) < len(question.passages))
 
 
-@settings(deadline=None, max_examples=20)
-@given(seed=st.integers(0, 10_000), num_beams=st.integers(1, 4), length_penalty=st.sampled_from([0.0, 1.0]))
+test_thorough_and_fast_equal_brute_force_in_many_cases = pytest.mark.slow(
+    settings(deadline=None, max_examples=100)(
+        any_search(test_thorough_and_fast_equal_brute_force.hypothesis.inner_test)
+    )
+)
+
+
+any_penalty = given(
+    seed=st.integers(0, 10_000), num_beams=st.integers(1, 4), length_penalty=st.sampled_from([0.0, 1.0])
+)
+
+
+@settings(deadline=None, max_examples=8)
+@any_penalty
 def test_fast_bound_holds_for_every_answer_it_can_give(
     seed: int, num_beams: int, length_penalty: float
 ) -> None:
@@ -127,6 +142,13 @@ def test_fast_bound_holds_for_every_answer_it_can_give(
             exact.append(np.logaddexp.reduce(oracles.log_prior(question) + scores.sum(axis=1)))
     assert exact
     assert max(exact) <= answer.log_prob + answer.answer_bound + 1e-12
+
+
+test_fast_bound_holds_for_every_answer_it_can_give_in_many_cases = pytest.mark.slow(
+    settings(deadline=None, max_examples=200)(
+        any_penalty(test_fast_bound_holds_for_every_answer_it_can_give.hypothesis.inner_test)
+    )
+)
 
 
 def test_a_target_of_one_token_carries_the_document_prior() -> None:

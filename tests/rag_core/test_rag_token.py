@@ -39,14 +39,17 @@ def check_against_formulas(generator: Generator, question, answer: Answer, token
     assert answer.answer_bound == 0.0
 
 
-@settings(deadline=None, max_examples=12)
-@given(
+any_search = given(
     seed=st.integers(0, 10_000),
-    sizes=st.lists(st.integers(1, 8), min_size=1, max_size=3),
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=2),
     num_beams=st.integers(1, 5),
     limit=st.integers(1, 8),
     t5=st.booleans(),
 )
+
+
+@settings(deadline=None, max_examples=5)
+@any_search
 def test_equals_transformers_token_for_token(
     seed: int, sizes: list[int], num_beams: int, limit: int, t5: bool
 ) -> None:
@@ -68,6 +71,13 @@ def test_equals_transformers_token_for_token(
         assert answer.answer == generator.decode(expected[0])
         assert answer.finish_reason == ("length" if len(expected[0]) == limit else "end")
         check_against_formulas(generator, question, answer, expected[0])
+
+
+test_equals_transformers_token_for_token_in_many_cases = pytest.mark.slow(
+    settings(deadline=None, max_examples=100)(
+        any_search(test_equals_transformers_token_for_token.hypothesis.inner_test)
+    )
+)
 
 
 @pytest.mark.parametrize(

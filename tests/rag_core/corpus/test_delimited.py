@@ -18,7 +18,7 @@ def rows_of(text: str, dialect: Dialect, columns: int | None = None) -> list:
     return [row.reason if isinstance(row, BadRecord) else row for row in rows]
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=200)
 @given(
     st.lists(st.lists(FIELD, min_size=3, max_size=3), min_size=1, max_size=5),
     st.sampled_from(",\t"),
@@ -30,7 +30,7 @@ def test_reads_what_csv_writes(rows, delimiter, undouble):
     assert rows_of(written.getvalue(), Dialect(delimiter, undouble=undouble), 3) == rows
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=200)
 @given(
     st.lists(
         st.lists(st.text(st.sampled_from('ab "'), max_size=8), min_size=3, max_size=3), min_size=1, max_size=5

@@ -166,7 +166,7 @@ def test_distinct_trigrams_interval_covers_the_spread_over_fresh_corpora():
     def corpus():
         return [" ".join(generator.choice(vocabulary, size=8, p=popularity)) for _ in range(150)]
 
-    ratios = np.array([distinct_ratio(corpus()) for _ in range(400)])
+    ratios = np.array([distinct_ratio(corpus()) for _ in range(200)])
     spread = np.percentile(ratios, 97.5) - np.percentile(ratios, 2.5)
     intervals = [trigram_tally(corpus()).estimate(Bootstrap()) for _ in range(40)]
     widths = np.array([high - low for _, low, high in intervals])

@@ -18,7 +18,7 @@ from rag_core.storage import LocalStorage
 from tests.rag_core.mips.small_index import open_index, reference_search, write_index
 
 MEMORY = 64 << 20
-ROWS, DIMENSION = 10_000, 32
+ROWS, DIMENSION = 4_000, 32
 STORAGE = LocalStorage()
 ALL = Effort(nprobe=16, ef_search=600, refine_factor=64)
 # what the issue names, at a size that trains in a moment
@@ -54,7 +54,7 @@ IDS = [f"{number:05d}" for number in np.random.default_rng(3).permutation(ROWS)]
 
 def build(folder, factory: str) -> dict:
     """Writes an index; returns its manifest's index object."""
-    manifest = write_index(str(folder), IDS, VECTORS, (2_000, 7_000))
+    manifest = write_index(str(folder), IDS, VECTORS, (800, 2_800))
     manifest = add_codes(STORAGE, str(folder), manifest, Factory.parse(factory, DIMENSION), VECTORS)
     return manifest | {"effort": ALL.to_json()}
 
@@ -100,7 +100,7 @@ def test_scores_are_exact_and_ordered_whatever_was_found(built, factory) -> None
 
 def test_places_that_nothing_was_found_for_are_empty_and_not_the_last_passage(built) -> None:
     index = built("IVF16,Flat", Effort(nprobe=1))
-    found = index.search(QUESTIONS, 3_000, memory_bytes=MEMORY)
+    found = index.search(QUESTIONS, 1_200, memory_bytes=MEMORY)
     missing = found.rows < 0
     assert missing.any(axis=1).all()  # a list holds fewer rows than that
     assert (found.rows[missing] == -1).all()

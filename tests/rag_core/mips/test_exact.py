@@ -54,8 +54,7 @@ def least_memory(index, n_docs: int, dimension: int) -> int:
     return int(re.search(r"at least (\d+) bytes", str(error.value)).group(1))
 
 
-@settings(deadline=None, max_examples=100)
-@given(
+any_tiling = given(
     seed=st.integers(0, 2**32 - 1),
     kind=st.sampled_from(["spread", "few values", "duplicates", "near ties", "zeros"]),
     dtype=st.sampled_from(["float16", "float32"]),
@@ -66,6 +65,10 @@ def least_memory(index, n_docs: int, dimension: int) -> int:
     cuts=st.lists(st.floats(0, 1), max_size=4),
     memory=st.sampled_from([1, 1.5, 4, 40, None]),
 )
+
+
+@settings(deadline=None, max_examples=20)
+@any_tiling
 def test_equals_float64_for_any_tiling(
     seed, kind, dtype, rows, dimension, n_questions, n_docs, cuts, memory
 ) -> None:
@@ -88,6 +91,13 @@ def test_equals_float64_for_any_tiling(
         for cut in shards[1:]:  # associative: any bracketing
             halves = [index.merge(tiles[:cut], n_docs), index.merge(tiles[cut:], n_docs)]
             assert_same(index.merge(halves, n_docs), expected)
+
+
+test_equals_float64_for_any_tiling_in_many_cases = pytest.mark.slow(
+    settings(deadline=None, max_examples=400)(
+        any_tiling(test_equals_float64_for_any_tiling.hypothesis.inner_test)
+    )
+)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])

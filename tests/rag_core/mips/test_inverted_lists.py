@@ -1,5 +1,7 @@
 """List-major search against FAISS's own, question by question, on the same inverted file."""
 
+import functools
+
 import faiss
 import numpy as np
 import pytest
@@ -8,10 +10,12 @@ from rag_core.mips.factory import Factory, inverted_file
 from rag_core.mips.inverted_lists import is_list_major, search_lists
 
 RNG = np.random.default_rng(0)
-VECTORS = RNG.standard_normal((4_000, 32)).astype(np.float32)
+ROWS = 1_500
+VECTORS = RNG.standard_normal((ROWS, 32)).astype(np.float32)
 QUESTIONS = RNG.standard_normal((50, 32)).astype(np.float32)
 
 
+@functools.cache
 def filled(factory: str):
     index = Factory.parse(factory, 32).empty()
     index.train(VECTORS)
@@ -27,7 +31,7 @@ def test_finds_what_faiss_finds(factory, nprobe) -> None:
     index, ivf = filled(factory)
     ivf.nprobe = nprobe
     expected_products, expected = index.search(QUESTIONS, 20)
-    products, rows = search_lists(ivf, QUESTIONS, 20, nprobe, np.zeros(4_000, dtype=bool))
+    products, rows = search_lists(ivf, QUESTIONS, 20, nprobe, np.zeros(ROWS, dtype=bool))
     order = np.argsort(-products, axis=1)
     np.testing.assert_allclose(np.take_along_axis(products, order, axis=1), expected_products, rtol=1e-5)
     same = [set(a) == set(b) for a, b in zip(rows, expected, strict=True)]
@@ -44,13 +48,13 @@ def test_each_list_is_read_once_for_all_questions(monkeypatch) -> None:
         return decode(self, size, codes, lists, vectors)
 
     monkeypatch.setattr(faiss.IndexIVFScalarQuantizer, "decode_vectors", count)
-    search_lists(ivf, QUESTIONS, 20, 8, np.zeros(4_000, dtype=bool))
+    search_lists(ivf, QUESTIONS, 20, 8, np.zeros(ROWS, dtype=bool))
     assert len(read) == len(set(read)) == 16
 
 
 def test_rows_that_are_gone_leave_their_places_to_others() -> None:
     _, ivf = filled("IVF16,Flat")
-    gone = np.zeros(4_000, dtype=bool)
+    gone = np.zeros(ROWS, dtype=bool)
     gone[::2] = True
     _, rows = search_lists(ivf, QUESTIONS, 20, 16, gone)
     expected = np.argsort(-(QUESTIONS @ VECTORS[1::2].T), axis=1)[:, :20] * 2 + 1

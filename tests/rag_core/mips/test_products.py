@@ -38,11 +38,11 @@ def order(kind: str, stored: np.ndarray, question: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["host", "device"])
 @pytest.mark.parametrize("arranged", ["rising", "falling", "mixed"])
 @pytest.mark.parametrize("width", [1, 3, 100])
-@pytest.mark.parametrize("block", [1, 50, 64, 200, 1_000])
+@pytest.mark.parametrize("block", [1, 50, 64, 150])
 def test_best_rows_and_their_exact_scores(kind, arranged, width, block) -> None:
     questions = fixed_point((20, 12), 1)
-    stored = order(arranged, fixed_point((1_000, 12), 2), questions[0]).astype(np.float16)
-    gone = np.array([3, 500, 999])
+    stored = order(arranged, fixed_point((150, 12), 2), questions[0]).astype(np.float16)
+    gone = np.array([3, 75, 149])
     products = make(kind, Asked(questions, questions, width), block)
     for start in range(0, len(stored), block):
         here = gone[(gone >= start) & (gone < start + block)] - start
