@@ -43,6 +43,8 @@ setup(
             "prometheus-client>=0.20",  # the metrics file of a run
             "accelerate>=1.10",  # training by several processes
             "matplotlib>=3.9",  # the plot of a training run
+            "apache-beam[aws]>=2.77",
+            "moto[server]>=5",  # an object store to test against
             "ruff>=0.12",
             "mypy>=1.17",
             "types-PyYAML",

@@ -22,6 +22,7 @@ from pipelines.filesystems import STORAGE
 from pipelines.index_fit import EFFORT_OPTIONS, check_encoders_belong, chosen_effort
 from pipelines.launch import Stage, Task
 from pipelines.options import ModelSettings, option
+from pipelines.shard_cache import ShardCacheSettings
 from pipelines.sources import input_files
 from pipelines.terminal import printable_lines
 from pipelines.transforms.index_manifest import index_manifest
@@ -52,7 +53,7 @@ _DENSE_ONLY = frozenset(
 _FIRST_ROWS = 32  # questions that an estimate encodes
 
 
-class RetrieveSettings(ModelSettings):
+class RetrieveSettings(ShardCacheSettings, ModelSettings):
     """Options of `rag-beam retrieve`."""
 
     index: str = option("a MIPS index of `rag-beam index`", path="data")
@@ -157,6 +158,7 @@ def _by_vectors(settings: RetrieveSettings, manifest: Manifest, workers: int) ->
         memory_bytes=settings.memory_bytes,
         num_threads=threads_per_worker(settings.num_threads, workers),
         device=settings.device,
+        shard_cache=settings.shard_cache(),
     )
     results = _results(
         settings, manifest, asked.vectors, f"search_results_{tiles}", {"effort": effort, "shard_tiles": tiles}
@@ -193,6 +195,7 @@ def _by_words(settings: RetrieveSettings, manifest: Manifest) -> list[Task]:
         n_docs=settings.n_docs,
         question_block=settings.question_block,
         **weights,
+        shard_cache=settings.shard_cache(),
     )
     results = _results(settings, manifest, questions, "search_results", {"bm25": weights})
     retrievals = _retrievals(settings, manifest, (questions,), {}, {"bm25": weights})
@@ -203,6 +206,7 @@ def _by_words(settings: RetrieveSettings, manifest: Manifest) -> list[Task]:
         n_docs=settings.n_docs,
         unit_rows=settings.unit_rows,
         questions_table="questions",
+        shard_cache=settings.shard_cache(),
     )
     return [
         reading,
@@ -306,6 +310,7 @@ def _take(settings: RetrieveSettings, vectors_folder: str, results_folder: str) 
         results_folder,
         n_docs=settings.n_docs,
         unit_rows=settings.unit_rows,
+        shard_cache=settings.shard_cache(),
     )
 
 

@@ -26,6 +26,10 @@ class UsageError(RagBeamError):
     exit_status = 2
 
 
+class DamagedFile(UsageError):
+    """A file's content is not what a manifest says."""
+
+
 def path_refused(error: BaseException) -> UsageError | None:
     """The sentence for a path that the system does not let us use; None for any other failure."""
     if not isinstance(error, OSError) or error.errno not in _REFUSED or error.filename is None:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 
 from rag_core.errors import UsageError, reason_of
+from rag_core.remote_folders import brought
+from rag_core.storage import is_local
 
 _PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 # weights of other frameworks and texts about the model: they do not change a result
@@ -20,11 +22,13 @@ _IGNORED = (".h5", ".msgpack", ".onnx", ".ot", ".md", ".png", ".gitattributes", 
 
 
 def resolve_model(model: str) -> Path:
-    """The local folder of a model: the folder itself, or the downloaded snapshot of a hub id.
+    """The local folder of a model: the folder itself, a copy of one on a store, or the snapshot of a hub id.
 
     Raises:
       UsageError: there is no such folder, and the hub has no such model or cannot be reached.
     """
+    if not is_local(model):
+        return Path(brought(model))
     folder = Path(model)
     if folder.is_dir():
         return folder
@@ -209,7 +213,7 @@ def describe_model(folder: str) -> dict[str, str]:
     Raises:
       UsageError: there is no configuration that can be read.
     """
-    found = Path(folder)
+    found = resolve_model(folder)
     has_config = (found / "config.json").is_file()
     config = read_config(found / "config.json") if has_config else read_json(found / "modules.json")
     weights = sum(path.stat().st_size for path in found.rglob("*.safetensors"))

@@ -71,8 +71,15 @@ class Storage(Protocol):
         """Removes a file or a folder with all below it; silent where there is none."""
         ...
 
-    def local_path(self, path: str) -> str:
-        """A path on this machine's disk with the same content, fit for memory mapping."""
+    def held_locally(self, path: str, sha256: str | None = None) -> contextlib.AbstractContextManager[str]:
+        """A path on this machine's disk with the same content, fit for memory mapping, until the block ends.
+
+        Args:
+          sha256: of the content (hex), where it is known: a copy that is made is compared with it.
+
+        Raises:
+          UsageError: what was copied is another.
+        """
         ...
 
 
@@ -207,5 +214,5 @@ class LocalStorage:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
-    def local_path(self, path: str) -> str:
-        return path
+    def held_locally(self, path: str, sha256: str | None = None) -> contextlib.AbstractContextManager[str]:
+        return contextlib.nullcontext(path)

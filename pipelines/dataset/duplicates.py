@@ -76,9 +76,10 @@ def read_duplicates(storage: Storage, target: Target, buckets: int, source: int)
     for number in range(buckets):
         path = _bucket_path(target, number)
         if storage.size(path):
-            duplicates = np.memmap(storage.local_path(path), dtype=DUPLICATE_DTYPE, mode="r")
-            begin, end = np.searchsorted(duplicates["unit_source"], [source, source + 1])
-            found.append(np.array(duplicates[begin:end]))
+            with storage.held_locally(path) as local_path:
+                duplicates = np.memmap(local_path, dtype=DUPLICATE_DTYPE, mode="r")
+                begin, end = np.searchsorted(duplicates["unit_source"], [source, source + 1])
+                found.append(np.array(duplicates[begin:end]))
     merged = np.concatenate(found) if found else np.empty(0, dtype=DUPLICATE_DTYPE)
     merged.sort(order=["unit_number", "row"])
     return merged
@@ -89,7 +90,11 @@ def _unit_slices(storage: Storage, target: Target, unit: UnitReport, bucket: Buc
     path = unit_path(target, unit, "keys")
     if not storage.size(path):
         return []
-    keys = np.memmap(storage.local_path(path), dtype=KEY_DTYPE, mode="r")
+    with storage.held_locally(path) as local_path:
+        return _bucket_slices(np.memmap(local_path, dtype=KEY_DTYPE, mode="r"), unit, bucket)
+
+
+def _bucket_slices(keys: np.ndarray, unit: UnitReport, bucket: Bucket) -> list[np.ndarray]:
     slices = []
     for start in range(0, len(keys), KEYS_PER_RUN):
         run = keys[start : start + KEYS_PER_RUN]

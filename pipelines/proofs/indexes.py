@@ -1,5 +1,6 @@
 """Proves a MIPS index: its shards, their offset tables, the ids and the rows that are gone."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -157,11 +158,17 @@ def _prove_passages(
         check.fail(f"{path}: holds {rows:,} passages for {shard.rows:,} vectors; rebuild the index")
 
 
-def _open_passages(storage: Storage, path: str) -> pa.ipc.RecordBatchFileReader:
-    try:
-        return pa.ipc.open_file(pa.memory_map(storage.local_path(path)))
-    except pa.ArrowException as error:
-        raise UsageError(f"{path}: its offset table cannot be read ({error}); rebuild the index") from error
+@contextlib.contextmanager
+def _open_passages(storage: Storage, path: str) -> Iterator[pa.ipc.RecordBatchFileReader]:
+    with storage.held_locally(path) as local_path:
+        try:
+            reader = pa.ipc.open_file(pa.memory_map(local_path))
+        except pa.ArrowException as error:
+            raise UsageError(
+                f"{path}: its offset table cannot be read ({error}); rebuild the index"
+            ) from error
+        with reader:
+            yield reader
 
 
 def _prove_codes(storage: Storage, folder: str, shard: ShardInfo, whole: set[str], check: Check) -> None:

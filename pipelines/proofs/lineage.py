@@ -22,10 +22,12 @@ from pipelines.dataset.target import is_unfinished
 from pipelines.proofs.findings import Outcome, Report
 from pipelines.sources import raw_inputs
 from rag_core.errors import UsageError
-from rag_core.model_files import model_fingerprint
+from rag_core.model_files import model_fingerprint, resolve_model
 from rag_core.storage import Storage, file_name, file_sha256, is_local, join
 
 Link = tuple[Outcome, str]  # what came of it, and the sentence where it does not hold
+
+_MODEL_FILES = ("config.json", "modules.json")  # one of which a folder of a model holds
 
 
 class Lineage:
@@ -149,8 +151,8 @@ def _fingerprints(storage: Storage, path: str) -> Iterator[str]:
     files = [file for file in storage.list_files(path) if file.endswith(".parquet")] if folder else [path]
     if files:
         yield fingerprint([file_sha256(storage, file) for file in files])
-    if folder and is_local(path):
-        yield model_fingerprint(Path(path))
+    if folder and (is_local(path) or any(storage.exists(join(path, name)) for name in _MODEL_FILES)):
+        yield model_fingerprint(resolve_model(path))
 
 
 def _why_gone(item: Input) -> str:

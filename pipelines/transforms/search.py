@@ -14,6 +14,7 @@ import pyarrow as pa
 from pipelines.dataset.reader import Dataset, open_dataset
 from pipelines.dataset.unit import Unit, UnitWriter, row_units
 from pipelines.filesystems import STORAGE
+from pipelines.shard_cache import BY_DEFAULT, ShardCache
 from pipelines.transforms.index_manifest import index_manifest
 from pipelines.transforms.models import limit_threads
 from pipelines.transforms.units import Work
@@ -49,6 +50,7 @@ class SearchIndex(Work):
         memory_bytes: int,
         num_threads: int,
         device: str,
+        shard_cache: ShardCache = BY_DEFAULT,
     ):
         """Stores the settings.
 
@@ -66,6 +68,7 @@ class SearchIndex(Work):
         self._memory_bytes = memory_bytes
         self._num_threads = num_threads
         self._device = device
+        self._shard_cache = shard_cache
 
     def plan(self) -> Iterator[Unit]:
         questions = open_dataset(STORAGE, self._vectors_folder, "question_vectors")
@@ -81,7 +84,7 @@ class SearchIndex(Work):
 
     def load(self) -> MipsIndex:
         limit_threads(self._num_threads)
-        return open_index(self._index_folder)
+        return open_index(self._index_folder, self._shard_cache)
 
     def compute(self, unit: Unit, loaded: MipsIndex, writer: UnitWriter) -> None:
         questions = open_dataset(STORAGE, self._vectors_folder, "question_vectors")
@@ -115,6 +118,7 @@ class TakePassages(Work):
         n_docs: int,
         unit_rows: int,
         questions_table: str = "question_vectors",
+        shard_cache: ShardCache = BY_DEFAULT,
     ):
         """Stores the settings.
 
@@ -128,13 +132,14 @@ class TakePassages(Work):
         self._results_folder = results_folder
         self._n_docs = n_docs
         self._unit_rows = unit_rows
+        self._shard_cache = shard_cache
 
     def plan(self) -> Iterator[Unit]:
         questions = open_dataset(STORAGE, self._questions_folder, self._questions_table)
         yield from row_units(self._questions_folder, questions.rows, self._unit_rows)
 
     def load(self) -> MipsIndex:
-        return open_index(self._index_folder)
+        return open_index(self._index_folder, self._shard_cache)
 
     def compute(self, unit: Unit, loaded: MipsIndex, writer: UnitWriter) -> None:
         questions = open_dataset(STORAGE, self._questions_folder, self._questions_table)
@@ -163,13 +168,13 @@ class TakePassages(Work):
         return tiles[0] if len(tiles) == 1 else index.merge(tiles, self._n_docs)
 
 
-def open_index(folder: str) -> MipsIndex:
+def open_index(folder: str, shard_cache: ShardCache = BY_DEFAULT) -> MipsIndex:
     """A finished index, ready to be searched.
 
     Raises:
       UsageError: see `index_manifest` and `MipsIndex.open`.
     """
-    return MipsIndex.open(STORAGE, folder, index_manifest(folder).details["index"])
+    return MipsIndex.open(shard_cache.storage(), folder, index_manifest(folder).details["index"])
 
 
 def results_batch(found: SearchResult) -> pa.RecordBatch:

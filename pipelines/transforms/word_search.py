@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pipelines.dataset.reader import open_dataset
 from pipelines.dataset.unit import Unit, UnitWriter, row_units
 from pipelines.filesystems import STORAGE
+from pipelines.shard_cache import BY_DEFAULT, ShardCache
 from pipelines.transforms.search import open_index, results_batch
 from pipelines.transforms.units import Work
 from rag_core.bm25 import Bm25
@@ -33,6 +34,7 @@ class SearchWords(Work):
         question_block: int,
         k1: float,
         b: float,
+        shard_cache: ShardCache = BY_DEFAULT,
     ):
         self._index_folder = index_folder
         self._questions_folder = questions_folder
@@ -40,13 +42,14 @@ class SearchWords(Work):
         self._question_block = question_block
         self._k1 = k1
         self._b = b
+        self._shard_cache = shard_cache
 
     def plan(self) -> Iterator[Unit]:
         questions = open_dataset(STORAGE, self._questions_folder, "questions")
         yield from row_units(self._questions_folder, questions.rows, self._question_block)
 
     def load(self) -> Bm25:
-        index = open_index(self._index_folder)
+        index = open_index(self._index_folder, self._shard_cache)
         live = index.live
         passages: list[str] = []
         for begin in range(0, len(live), _PASSAGES_AT_ONCE):

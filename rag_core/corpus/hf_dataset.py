@@ -14,6 +14,7 @@ from rag_core.corpus.rows import DOCUMENT_FIELDS, BadRecord, Row, convert_rows, 
 from rag_core.corpus.source import Source
 from rag_core.errors import UsageError, reason_of
 from rag_core.records import Document, LeftOut, Passage, Reject
+from rag_core.remote_folders import local_folder
 from rag_core.storage import Storage, file_name, join
 
 if TYPE_CHECKING:  # imported late: it takes a second, and few runs need it
@@ -71,7 +72,7 @@ def _load_folder(storage: Storage, folder: str) -> "Dataset":
             names = [entry["filename"] for entry in json.load(file)["_data_files"]]
         if not all(name == file_name(name) for name in names):
             raise ValueError(f"state.json names files outside the folder: {', '.join(names)}")
-        return datasets.load_from_disk(folder)
+        return datasets.load_from_disk(local_folder(storage, folder))
     except Exception as error:  # KeyError, TypeError, JSONDecodeError, ArrowInvalid …: by what is damaged
         raise UsageError(
             f"{folder}: cannot be read as a dataset that save_to_disk wrote "

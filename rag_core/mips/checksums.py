@@ -1,13 +1,14 @@
 """Sizes and SHA-256 of an index's files: taken while they are written, compared while they are read."""
 
+import contextlib
 import hashlib
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from rag_core.errors import UsageError
+from rag_core.errors import DamagedFile, UsageError
 from rag_core.storage import Storage
 
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
@@ -91,26 +92,27 @@ def require_sha256(path: str, got: str, expected: FileChecksum) -> None:
     """Compares a SHA-256 computed from the file with the manifest's.
 
     Raises:
-      UsageError: they differ.
+      DamagedFile: they differ.
     """
     if got != expected.sha256:
-        raise UsageError(
+        raise DamagedFile(
             f"{path}: damaged, or a file of another index: its SHA-256 is {got}, "
             f"expected {expected.sha256} from the manifest; {_REMEDY}"
         )
 
 
-def proved_local_path(storage: Storage, path: str, expected: FileChecksum) -> str:
-    """A local path of the file, read once to prove that it is the manifest's.
+@contextlib.contextmanager
+def proved_locally(storage: Storage, path: str, expected: FileChecksum) -> Iterator[str]:
+    """A local path of the file until the block ends, read once to prove that it is the manifest's.
 
     Raises:
       UsageError: it is missing, of another length, or its SHA-256 is another.
     """
     require_size(storage, path, expected)
-    local_path = storage.local_path(path)
-    with open(local_path, "rb") as file:
-        require_sha256(path, hashlib.file_digest(file, "sha256").hexdigest(), expected)
-    return local_path
+    with storage.held_locally(path, expected.sha256) as local_path:
+        with open(local_path, "rb") as file:
+            require_sha256(path, hashlib.file_digest(file, "sha256").hexdigest(), expected)
+        yield local_path
 
 
 _REMEDY = "copy the index again or rebuild it"

@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 
 from rag_core.errors import UsageError
-from rag_core.mips.checksums import ChecksumWriter, FileChecksum, proved_local_path, require_size
+from rag_core.mips.checksums import ChecksumWriter, FileChecksum, proved_locally, require_size
 from rag_core.mips.factory import Factory
 from rag_core.mips.shard import ShardInfo
 from rag_core.mips.vectors import ShardVectors
@@ -52,7 +52,8 @@ def read_faiss(storage: Storage, path: str, expected: FileChecksum) -> faiss.Ind
     Raises:
       UsageError: the file is missing, or is not the one that the manifest names.
     """
-    return faiss.read_index(proved_local_path(storage, path, expected))
+    with proved_locally(storage, path, expected) as local_path:
+        return faiss.read_index(local_path)
 
 
 class ShardCodes:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from rag_core.errors import UsageError
-from rag_core.mips.checksums import ChecksumWriter, FileChecksum, proved_local_path
+from rag_core.mips.checksums import ChecksumWriter, FileChecksum, proved_locally
 from rag_core.storage import Storage, join
 
 NO_ROWS = np.empty(0, dtype=np.int64)
@@ -40,7 +40,8 @@ def read_gone(storage: Storage, folder: str, index: Mapping) -> np.ndarray:
     if not isinstance(name, str) or "/" in name or name.startswith("."):
         raise UsageError(f"{where}: expected a plain file name, got {name!r:.200}")
     path = join(folder, name)
-    rows = np.load(proved_local_path(storage, path, expected), allow_pickle=False)
+    with proved_locally(storage, path, expected) as local_path:
+        rows = np.load(local_path, allow_pickle=False)
     if rows.ndim != 1 or rows.dtype != np.int64 or (np.diff(rows) <= 0).any():
         raise UsageError(f"{path}: expected ascending row numbers, got {rows.dtype} {list(rows.shape)}")
     if len(rows) and not 0 <= rows[0] <= rows[-1] < index["rows"]:

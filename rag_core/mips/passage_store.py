@@ -1,22 +1,24 @@
 """Texts of an index: any passages by row, from the shards' memory-mapped Arrow files."""
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import numpy as np
 import pyarrow as pa
 
 from rag_core.errors import UsageError
-from rag_core.mips.checksums import proved_local_path, require_size
+from rag_core.mips.checksums import proved_locally, require_size
 from rag_core.mips.shard import ShardInfo
-from rag_core.storage import Storage, join
+from rag_core.storage import Storage, is_local, join
 
 
 class PassageStore:
     """The passages of all shards as one table, of which only the batches asked for are read.
 
-    A shard's file is proved against its SHA-256 before the first passage is taken from it.
+    A shard's file is proved against its SHA-256 before the first passage is taken from it. A local one
+    stays mapped; the copy of another is held while passages are taken from it, so that it may make room.
     Safe to use from several threads.
     """
 
@@ -31,6 +33,7 @@ class PassageStore:
         self._shards = shards
         self._ends = np.cumsum([shard.rows for shard in shards], dtype=np.int64)
         self._open: dict[int, _PassageFile] = {}
+        self._proved: set[int] = set()
         self._lock = threading.Lock()
         for shard in shards:
             require_size(storage, join(folder, shard.passages_file), shard.files[shard.passages_file])
@@ -53,8 +56,8 @@ class PassageStore:
 
     def _take(self, rows: np.ndarray, ids_only: bool) -> pa.Table:
         if not len(rows):
-            with self._lock:
-                return self._passage_file(0).reader.schema.empty_table()
+            with self._lock, self._passage_file(0) as file:
+                return file.reader.schema.empty_table()
         if not 0 <= rows.min() <= rows.max() < self._ends[-1]:
             raise IndexError(f"rows {rows.min()} to {rows.max()} asked of an index of {self._ends[-1]} rows")
         unique, inverse = np.unique(rows, return_inverse=True)
@@ -62,18 +65,29 @@ class PassageStore:
         tables = []
         with self._lock:  # Arrow's file readers keep state
             for shard in np.unique(shard_of_row).tolist():
-                file = self._passage_file(shard)
                 first_row = int(self._ends[shard]) - self._shards[shard].rows
-                tables.append(file.take(unique[shard_of_row == shard] - first_row, ids_only))
+                with self._passage_file(shard) as file:
+                    tables.append(file.take(unique[shard_of_row == shard] - first_row, ids_only))
         return pa.concat_tables(tables).take(inverse)
 
-    def _passage_file(self, shard: int) -> "_PassageFile":
-        if shard not in self._open:
-            info = self._shards[shard]
-            path = join(self._folder, info.passages_file)
-            local_path = proved_local_path(self._storage, path, info.files[info.passages_file])
-            self._open[shard] = _PassageFile(local_path, path, info)
-        return self._open[shard]
+    @contextlib.contextmanager
+    def _passage_file(self, shard: int) -> Iterator["_PassageFile"]:
+        if shard in self._open:
+            yield self._open[shard]
+            return
+        info = self._shards[shard]
+        path = join(self._folder, info.passages_file)
+        checksum = info.files[info.passages_file]
+        if shard in self._proved:
+            held = self._storage.held_locally(path, checksum.sha256)
+        else:
+            held = proved_locally(self._storage, path, checksum)
+        with held as local_path:
+            file = _PassageFile(local_path, path, info)
+            self._proved.add(shard)
+            if is_local(path):
+                self._open[shard] = file
+            yield file
 
 
 class _PassageFile:

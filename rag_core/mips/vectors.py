@@ -1,5 +1,6 @@
 """A shard's vectors, memory-mapped: streamed in blocks, or single rows taken."""
 
+import contextlib
 import hashlib
 import mmap
 from collections.abc import Iterator
@@ -9,10 +10,10 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from rag_core.errors import UsageError
+from rag_core.errors import DamagedFile
 from rag_core.mips.checksums import require_sha256, require_size
 from rag_core.mips.shard import ShardInfo
-from rag_core.storage import Storage, join
+from rag_core.storage import Storage, is_local, join
 
 _PROVED_ROWS = 16_384  # read at a time
 
@@ -21,23 +22,25 @@ class ShardVectors:
     """The rows `first_row …` of an index, `[rows, D]` as stored.
 
     The file is proved the first time it is streamed: its SHA-256 is computed beside the search and
-    compared when its last block has been used.
+    compared when its last block has been used. A local one stays mapped; the copy of another is held while
+    it is used, so that it may make room for others.
     """
 
     def __init__(self, storage: Storage, folder: str, info: ShardInfo, first_row: int = 0) -> None:
-        """Maps the file and compares its size, shape and type with the manifest's.
+        """Compares the file's size with the manifest's, and where it is local its shape and type.
 
         Raises:
           UsageError: the file is missing or is not what the manifest says.
         """
         self.info = info
         self.first_row = first_row
+        self._storage = storage
         self._path = join(folder, info.vectors_file)
         self._checksum = info.files[info.vectors_file]
         self._proved = False
         self._on_device: list[tuple[int, torch.Tensor]] = []  # all blocks, where a device holds them
         require_size(storage, self._path, self._checksum)
-        self._stored = _map(storage.local_path(self._path), self._path, info)
+        self._mapped = _map(self._path, self._path, info) if is_local(self._path) else None
 
     @property
     def rows(self) -> int:
@@ -52,19 +55,20 @@ class ShardVectors:
         Raises:
           UsageError: after the last block, in the first pass: the file's SHA-256 is not the manifest's.
         """
-        digest = None if self._proved else hashlib.sha256(self._header())
-        with ThreadPoolExecutor(max_workers=1) as reader:  # hashlib lets other threads run meanwhile
-            blocks = [self._stored[start : start + rows] for start in range(0, self.rows, rows)]
-            ahead = reader.submit(_read, blocks[0], digest)
-            for number, block in enumerate(blocks):
-                ahead.result()
-                if number + 1 < len(blocks):
-                    ahead = reader.submit(_read, blocks[number + 1], digest)
-                yield self.first_row + number * rows, block
-                self._give_back(number * rows, len(block))
-        if digest is not None:
-            require_sha256(self._path, digest.hexdigest(), self._checksum)
-            self._proved = True
+        with self._stored() as stored:
+            digest = None if self._proved else hashlib.sha256(_header(stored))
+            with ThreadPoolExecutor(max_workers=1) as reader:  # hashlib lets other threads run meanwhile
+                blocks = [stored[start : start + rows] for start in range(0, self.rows, rows)]
+                ahead = reader.submit(_read, blocks[0], digest)
+                for number, block in enumerate(blocks):
+                    ahead.result()
+                    if number + 1 < len(blocks):
+                        ahead = reader.submit(_read, blocks[number + 1], digest)
+                    yield self.first_row + number * rows, block
+                    _give_back(stored, number * rows, len(block))
+            if digest is not None:
+                require_sha256(self._path, digest.hexdigest(), self._checksum)
+                self._proved = True
 
     def blocks_on(
         self, device: torch.device, rows: int
@@ -89,13 +93,23 @@ class ShardVectors:
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """The stored vectors `[n, D]` of `rows` (int64 [n], index rows that lie in this shard)."""
-        return np.take(np.asarray(self._stored), rows - self.first_row, axis=0)
+        with self._stored() as stored:
+            return np.take(np.asarray(stored), rows - self.first_row, axis=0)
+
+    @contextlib.contextmanager
+    def _stored(self) -> Iterator[np.memmap]:
+        """The vectors as they are mapped, until the block ends."""
+        if self._mapped is not None:
+            yield self._mapped
+            return
+        with self._storage.held_locally(self._path, self._checksum.sha256) as local_path:
+            yield _map(local_path, self._path, self.info)
 
     def _device_blocks(self, device: torch.device, rows: int) -> Iterator[tuple[int, torch.Tensor]]:
         if self._on_device:
             yield from self._on_device
             return
-        keeps = self._stored.nbytes < _free_bytes(device) // 2
+        keeps = self._checksum.bytes < _free_bytes(device) // 2
         kept = []
         for first_row, stored in self.blocks(rows):
             block = torch.from_numpy(stored).to(device)
@@ -104,18 +118,20 @@ class ShardVectors:
             yield first_row, block
         self._on_device = kept
 
-    def _give_back(self, first: int, rows: int) -> None:
-        """Unmaps rows from this process; the system's cache of the file still has them."""
-        row_bytes = self._stored.itemsize * self.info.dimension
-        low = self._stored.offset + first * row_bytes
-        high = low + rows * row_bytes
-        low = -(-low // mmap.PAGESIZE) * mmap.PAGESIZE  # a page that a neighbour shares stays
-        if low < high:
-            cast(mmap.mmap, self._stored.base).madvise(mmap.MADV_DONTNEED, low, high - low)
 
-    def _header(self) -> bytes:
-        with open(str(self._stored.filename), "rb") as file:
-            return file.read(self._stored.offset)
+def _give_back(stored: np.memmap, first: int, rows: int) -> None:
+    """Unmaps rows from this process; the system's cache of the file still has them."""
+    row_bytes = stored.itemsize * stored.shape[1]
+    low = stored.offset + first * row_bytes
+    high = low + rows * row_bytes
+    low = -(-low // mmap.PAGESIZE) * mmap.PAGESIZE  # a page that a neighbour shares stays
+    if low < high:
+        cast(mmap.mmap, stored.base).madvise(mmap.MADV_DONTNEED, low, high - low)
+
+
+def _header(stored: np.memmap) -> bytes:
+    with open(str(stored.filename), "rb") as file:
+        return file.read(stored.offset)
 
 
 def _read(block: np.ndarray, digest: Any) -> None:
@@ -135,10 +151,12 @@ def _map(local_path: str, path: str, info: ShardInfo) -> np.memmap:
     try:
         stored = np.load(local_path, mmap_mode="c", allow_pickle=False)
     except ValueError as error:
-        raise UsageError(f"{path}: not a NumPy file ({error}); copy the index again or rebuild it") from error
+        raise DamagedFile(
+            f"{path}: not a NumPy file ({error}); copy the index again or rebuild it"
+        ) from error
     expected = (info.rows, info.dimension)
     if stored.shape != expected or stored.dtype != info.vector_dtype or not stored.flags.c_contiguous:
-        raise UsageError(
+        raise DamagedFile(
             f"{path}: holds {stored.dtype} {list(stored.shape)}, expected row-major {info.vector_dtype} "
             f"{list(expected)} from the manifest; copy the index again or rebuild it"
         )

@@ -50,7 +50,8 @@ def test_what_is_put_is_there(folder):
     assert STORAGE.is_folder(folder)
     assert STORAGE.is_folder(f"{folder}/sub")
     assert not STORAGE.is_folder(path)
-    assert Path(STORAGE.local_path(path)).read_bytes() == b"content"
+    with STORAGE.held_locally(path) as local:
+        assert Path(local).read_bytes() == b"content"
 
 
 def test_what_is_put_again_is_replaced_whole(folder):
@@ -110,12 +111,14 @@ def test_nothing_there_is_a_missing_file(folder):
 def test_a_local_copy_is_made_once_and_again_when_the_object_changed(monkeypatch):
     path = f"{FOLDER}/shard.bin"
     put(path, b"one")
-    copy = STORAGE.local_path(path)
-    written = os.stat(copy).st_mtime_ns
-    assert STORAGE.local_path(path) == copy
-    assert os.stat(copy).st_mtime_ns == written
+    with STORAGE.held_locally(path) as copy:
+        written = os.stat(copy).st_mtime_ns
+    with STORAGE.held_locally(path) as again:
+        assert again == copy
+        assert os.stat(copy).st_mtime_ns == written
     put(path, b"two")  # of the same size
-    assert Path(STORAGE.local_path(path)).read_bytes() == b"two"
+    with STORAGE.held_locally(path) as other:
+        assert Path(other).read_bytes() == b"two"
 
 
 def test_local_paths_are_told_from_urls():
@@ -126,7 +129,11 @@ def test_local_paths_are_told_from_urls():
 
 
 def test_a_scheme_without_a_file_system_says_what_to_install():
-    for operation in (STORAGE.glob, STORAGE.exists, STORAGE.list_files, STORAGE.open, STORAGE.local_path):
+    def hold(path: str) -> None:
+        with STORAGE.held_locally(path):
+            pass
+
+    for operation in (STORAGE.glob, STORAGE.exists, STORAGE.list_files, STORAGE.open, hold):
         with pytest.raises(
             UsageError, match=r"nosuch://bucket/a: no file system is installed .*rag-beam\[gcp\]"
         ):

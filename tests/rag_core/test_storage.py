@@ -166,7 +166,8 @@ def test_folders_are_told_from_files(tree):
     assert STORAGE.is_folder(str(tree / "sub"))
     assert not STORAGE.is_folder(str(tree / "a.json"))
     assert not STORAGE.is_folder(str(tree / "none"))
-    assert STORAGE.local_path(str(tree / "a.json")) == str(tree / "a.json")
+    with STORAGE.held_locally(str(tree / "a.json")) as local:
+        assert local == str(tree / "a.json")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,60 @@
+"""Where workers keep copies of an index that lies on an object store, and how many bytes of them."""
+
+import os
+from dataclasses import dataclass
+
+from pydantic import field_validator
+
+from pipelines.filesystems import STORAGE, BeamStorage
+from pipelines.options import Settings, option
+from rag_core.file_cache import FileCache
+from rag_core.remote_folders import copies_folder
+from rag_core.storage import Storage, is_local
+
+
+@dataclass(frozen=True)
+class ShardCache:
+    """Where and how much; small and picklable, so that it can travel to the workers."""
+
+    folder: str | None = None
+    most_bytes: int | None = None
+
+    def storage(self) -> Storage:
+        """All paths, with the copies of objects kept there."""
+        if self == BY_DEFAULT:
+            return STORAGE
+        return BeamStorage(FileCache(self.folder or os.path.join(copies_folder(), "files"), self.most_bytes))
+
+
+BY_DEFAULT = ShardCache()
+
+
+class ShardCacheSettings(Settings):
+    """Options of a stage that searches an index."""
+
+    shard_cache_dir: str | None = option(
+        "folder on a worker's own disk for copies of the files of an index on an object store; shared by the "
+        "machine's workers; default: beside the temporary files",
+        None,
+        path="data",
+    )
+    shard_cache_bytes: int | None = option(
+        "the most bytes of these copies; the least recently used go first; default: nine tenths of what the "
+        "disk has for them",
+        None,
+        changes_result=False,
+        ge=1,
+    )
+
+    @field_validator("shard_cache_dir")
+    @classmethod
+    def _is_on_a_disk(cls, folder: str | None) -> str | None:
+        if folder is not None and not is_local(folder):
+            raise ValueError(
+                "expected a folder on the worker's own disk, as copies are memory-mapped from there"
+            )
+        return folder
+
+    def shard_cache(self) -> ShardCache:
+        """What the options say."""
+        return ShardCache(self.shard_cache_dir, self.shard_cache_bytes)
