@@ -1,7 +1,8 @@
 """Reading practice for the generator: a question or claim with one passage that decides it, from easy to hard.
 
 Level 1 is the sentence alone; level 2 has the article's introduction and another sentence besides; level 3
-is half a passage with facts of the same kind about other entities; level 4 is the passage itself.
+is half a passage with facts of the same kind about other entities; level 4 is the passage itself. Astray is
+a passage that a retriever may find in its place: who reads it learns that nothing there is to be believed.
 """
 
 import random
@@ -9,37 +10,35 @@ from collections.abc import Sequence
 from typing import Any
 
 from examples.articles import Article, Sentence, compose_distractors
+from examples.practice_retriever import passages_of_others
 from examples.practice_worlds import Asked, World
 from examples.questions import compose_claim, compose_question, mentions
 
 LEVELS = (1, 2, 3, 4)
+ASTRAY = "astray"
 _HALF_PASSAGE = 5  # sentences
 _DECOYS = 2
+_OF_ITS_ARTICLE = 0.7  # of the passages that lead astray; the others are about other entities
 
 
-def compose_lookup(asked: Asked, level: int, turn: int, world: World, seed: int) -> dict[str, Any]:
+def compose_lookup(asked: Asked, level: int | str, turn: int, world: World, seed: int) -> dict[str, Any]:
     """A row of the retrievals table with one passage.
 
     It is asked in new words at each level and turn. A claim that cannot be decided gets a text of the same
     length from the article on its entity.
 
     Args:
+      level: one of `LEVELS`, or `ASTRAY`.
       turn: tells several rows about the same fact apart.
     """
     question_id = f"{asked.row['question_id']}.{level}.{turn}"
     rng = random.Random(f"{seed}/{question_id}")
     article = world.edition.evidence.articles[asked.fact.entity_id]
-    own = [
-        place
-        for place in world.edition.evidence.places.get(asked.fact, ())
-        if place[0] == article.document_id
-    ]
-    if own:
-        _, number, focus = own[0]
-    else:
-        number, focus = rng.randrange(len(world.passages[article.document_id])), None
-    if level == LEVELS[-1]:
-        text = world.passages[article.document_id][number]
+    document_id, number, focus = _deciding(asked, article, world, rng)
+    if level == ASTRAY:
+        document_id, number = _astray(asked, world, rng)
+    if level in (LEVELS[-1], ASTRAY):
+        text = world.passages[document_id][number]
     else:
         chosen = _chosen(asked, level, focus, article, world, rng)
         text = " ".join(sentence.text for sentence in rng.sample(chosen, len(chosen)))
@@ -49,14 +48,39 @@ def compose_lookup(asked: Asked, level: int, turn: int, world: World, seed: int)
         "answers": asked.row["answers"],
         "passages": [
             {
-                "passage_id": f"{article.document_id}#{number}",
-                "document_id": article.document_id,
-                "title": article.entity.title,
+                "passage_id": f"{document_id}#{number}",
+                "document_id": document_id,
+                "title": world.entities[document_id].title,
                 "text": text,
                 "score": 1.0,
             }
         ],
     }
+
+
+def _deciding(
+    asked: Asked, article: Article, world: World, rng: random.Random
+) -> tuple[str, int, Sentence | None]:
+    """Where the entity's own article states the fact: document, passage, sentence; any passage where it does not."""
+    for place in world.edition.evidence.places.get(asked.fact, ()):
+        if place[0] == article.document_id:
+            return place
+    return article.document_id, rng.randrange(len(world.passages[article.document_id])), None
+
+
+def _astray(asked: Asked, world: World, rng: random.Random) -> tuple[str, int]:
+    """Document and passage of a text that states none of the values asked about."""
+    own_document = asked.fact.entity_id
+    own = [(own_document, number) for number in range(len(world.passages[own_document]))]
+    others = list(passages_of_others(world.entities[own_document], asked.fact.attribute, world, rng))
+    if rng.random() < _OF_ITS_ARTICLE:
+        places = [*rng.sample(own, len(own)), *others]
+    else:
+        places = [*rng.sample(others, len(others)), *own]
+    for document_id, number in places:
+        if not mentions(world.passages[document_id][number], asked.values):
+            return document_id, number
+    return places[0]
 
 
 def _reworded(asked: Asked, world: World, rng: random.Random) -> str:

@@ -33,7 +33,7 @@ def compose_training_row(
     else:
         positives, candidates = [(own, rng.choice(numbers))], []
     positives = list(dict.fromkeys(positives))
-    candidates += _passages_of_others(world.entities[own], asked.fact.attribute, world, rng)
+    candidates += passages_of_others(world.entities[own], asked.fact.attribute, world, rng)
     negatives = [place for place in dict.fromkeys(candidates) if place not in positives]
     return {
         "question_id": asked.row["question_id"],
@@ -47,7 +47,7 @@ def compose_training_row(
     }
 
 
-def _passages_of_others(
+def passages_of_others(
     entity: Entity, attribute: str, world: World, rng: random.Random
 ) -> Iterator[tuple[str, int]]:
     """Passages about others that state the same attribute of theirs, and some that do not."""

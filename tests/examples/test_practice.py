@@ -11,7 +11,7 @@ import pytest
 from examples.entities import slug
 from examples.practice import main
 from examples.practice_facts import invent_countries
-from examples.practice_lookups import LEVELS, compose_lookup
+from examples.practice_lookups import ASTRAY, LEVELS, compose_lookup
 from examples.practice_names import Names, real_names
 from examples.practice_patterns import read_practice_tables
 from examples.practice_retriever import compose_training_row
@@ -189,8 +189,22 @@ def test_gold_passages_are_those_of_the_chunked_corpus(written, prefix):
             assert passages[context["passage_id"]] == context["text"]
 
 
+def test_a_lookup_that_leads_astray_states_nothing_asked_about(practice_world):
+    """Most are of the same article; what states a value elsewhere is passed over wherever there is another."""
+    own, stating = [], []
+    for asked in (*practice_world.questions, *practice_world.claims):
+        (passage,) = compose_lookup(asked, ASTRAY, 0, practice_world, seed=1)["passages"]
+        document, number = passage["passage_id"].split("#")
+        assert passage["text"] == practice_world.passages[document][int(number)]
+        assert passage["title"] == practice_world.entities[document].title
+        own.append(document == asked.fact.entity_id)
+        stating.append(mentions(passage["text"], asked.values))
+    assert 0.5 < sum(own) / len(own) < 0.9
+    assert sum(stating) < len(stating) / 20
+
+
 def test_files_have_the_rows_asked_for_in_mixed_order(written):
-    for level in LEVELS:
+    for level in (*LEVELS, ASTRAY):
         for name in ("lookups", "claim_lookups"):
             table = pq.read_table(written / f"{name}_{level}" / "1.parquet")
             assert table.schema.equals(SCHEMA) and table.num_rows == 40
@@ -205,6 +219,6 @@ def test_worlds_have_no_entity_in_common_and_the_same_seed_gives_the_same_bytes(
     assert len(set(documents)) == len(documents) == 3 * 4 * 24
     main(["--output", str(tmp_path), *OPTIONS])
     files = [path.relative_to(written) for path in written.rglob("*") if path.is_file()]
-    assert len(files) == 2 * (3 + 2 + 1 + 8)
+    assert len(files) == 2 * (3 + 2 + 1 + 10)
     for path in files:
         assert (written / path).read_bytes() == (tmp_path / path).read_bytes(), path
