@@ -59,8 +59,8 @@ class AnswererSettings(ModelSettings):
             return settings | {"batch_tokens": self.batch_tokens}
         return {name: value for name, value in settings.items() if name != "own_batches"}
 
-    def loader(self, workers: int) -> GeneratorLoader:
-        """What a worker loads."""
+    def loader(self, workers: int, target: Target | None = None) -> GeneratorLoader:
+        """What a worker loads; for a target, the very model that it is made with."""
         return GeneratorLoader(
             model=self.model,
             device=self.device,
@@ -68,6 +68,7 @@ class AnswererSettings(ModelSettings):
             allow_pickle=self.allow_pickle,
             num_threads=threads_per_worker(self.num_threads, workers),
             max_input_tokens=self.max_input_tokens,
+            fingerprint=target.settings["model"] if target is not None else None,
         )
 
     def target(self, table: str, stage: str, retrievals: Input, **resolved: Any) -> Target:

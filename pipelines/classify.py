@@ -30,7 +30,7 @@ def prepare(settings: ClassifySettings, workers: int) -> list[Task]:
     """The labels to give."""
     retrievals = open_dataset(STORAGE, settings.retrievals, "retrievals")
     target = settings.target("labels", "classify", retrievals.as_input())
-    work = _work(settings, retrievals, settings.loader(workers), settings.earlier("labels"))
+    work = _work(settings, retrievals, settings.loader(workers, target), settings.earlier("labels"))
     return [Task(target, MakeDataset(target, work))]
 
 

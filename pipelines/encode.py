@@ -78,7 +78,8 @@ def encode_with(loader: PassageEncoderLoader, settings: EncodeSettings) -> list[
         details={"encoder": described | {"model": settings.encoder}}
         | ({"reused": earlier.as_input().to_json()} if earlier else {}),
     )
-    return [Task(target, MakeDataset(target, _work(settings, passages, loader, earlier)))]
+    work = _work(settings, passages, loader.expecting(encoder.fingerprint), earlier)
+    return [Task(target, MakeDataset(target, work))]
 
 
 def estimate(settings: EncodeSettings, workers: int, forecasts: Forecasts) -> Estimate:

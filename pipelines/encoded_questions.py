@@ -4,7 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipelines.dataset.manifest import Input
+from pipelines.dataset.manifest import Input, read_manifest
+from pipelines.dataset.reader import Dataset, open_dataset
 from pipelines.dataset.target import Target
 from pipelines.filesystems import STORAGE
 from pipelines.launch import Task
@@ -91,8 +92,8 @@ class EncodedQuestions:
         """Decides the files' formats and loads the encoder to know its vectors.
 
         Args:
-          kept: a folder where the vectors stay, each set of them in a folder of its own, for later runs that ask
-            the same; None: they are dropped with the stage's work folder.
+          kept: a folder where the vectors stay, each set of them in a folder of its own; vectors are taken from
+            those there. None: they are dropped with the stage's work folder.
 
         Raises:
           UsageError: as `questions_to_read`, or a model that cannot be loaded.
@@ -111,10 +112,26 @@ class EncodedQuestions:
         )
         if kept is not None:
             vectors = dataclasses.replace(vectors, folder=join(kept, vectors.fingerprint[:16]))
+        earlier = _kept_vectors(kept, vectors) if kept is not None else ()
         encode = EncodeQuestions(
             read.folder,
-            loader,
+            loader.expecting(encoder["fingerprint"]),
             unit_rows=unit_rows,
             batch_tokens=batch_tokens or default_batch_tokens(loader.device),
+            earlier=earlier,
         )
         return cls(encoder, read, vectors, [reading, Task(vectors, MakeDataset(vectors, encode))])
+
+
+def _kept_vectors(folder: str, target: Target) -> tuple[Dataset, ...]:
+    """The sets of vectors in a folder that the target's encoder gave."""
+    below = join(folder, "")
+    names = {path.removeprefix(below).split("/")[0] for path in STORAGE.list_files(folder)}
+    found = []
+    for path in (join(folder, name) for name in sorted(names)):
+        manifest = read_manifest(STORAGE, path)
+        if manifest is None or not manifest.rows or manifest.fingerprint == target.fingerprint:
+            continue
+        if manifest.settings.get("encoder") == target.settings["encoder"]:
+            found.append(open_dataset(STORAGE, path, "question_vectors"))
+    return tuple(found)

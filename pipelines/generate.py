@@ -66,7 +66,7 @@ def prepare(settings: GenerateSettings, workers: int) -> list[Task]:
     retrievals = open_dataset(STORAGE, settings.retrievals, "retrievals")
     decoding = settings.decoding_settings()
     target = settings.target("answers", "generate", retrievals.as_input(), decoding=decoding.decoding)
-    work = _work(settings, retrievals, settings.loader(workers), settings.earlier("answers"))
+    work = _work(settings, retrievals, settings.loader(workers, target), settings.earlier("answers"))
     return [Task(target, MakeDataset(target, work))]
 
 

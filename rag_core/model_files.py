@@ -6,7 +6,7 @@ caller allows pickles, since unpickling runs code. Remote code of a model is nev
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,20 +97,29 @@ def _shard_names(index: Path) -> list[str]:
 
 
 def model_fingerprint(folder: Path) -> str:
-    """SHA-256 over the names and contents of the model's files (hex); equal content, equal hash.
-
-    Pickled weights count only where no safetensors lie beside them, as in loading.
-    """
+    """SHA-256 over the names and contents of the model's files (hex); equal content, equal hash."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
+    for path in _files_that_count(folder):
         name = path.relative_to(folder).as_posix()
+        digest.update(name.encode() + b"\0" + file_sha256(path).encode())
+    return digest.hexdigest()
+
+
+def model_stamp(folder: Path) -> str:
+    """Another where a file of the model was changed, by names, sizes and times: cheap, where its hash is not."""
+    found = [(str(path), path.stat()) for path in _files_that_count(folder)]
+    return repr([(path, status.st_ino, status.st_size, status.st_mtime_ns) for path, status in found])
+
+
+def _files_that_count(folder: Path) -> Iterator[Path]:
+    """Pickled weights count only where no safetensors lie beside them, as in loading."""
+    for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if not path.is_file() or hidden or path.name.endswith(_IGNORED):
             continue
         if path.name.endswith(_PICKLED) and any(path.parent.glob("*.safetensors")):
             continue
-        digest.update(name.encode() + b"\0" + file_sha256(path).encode())
-    return digest.hexdigest()
+        yield path
 
 
 def file_sha256(path: Path) -> str:

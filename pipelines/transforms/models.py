@@ -4,11 +4,12 @@ What takes seconds to import is imported as the first model is loaded: the same 
 load none.
 """
 
+import dataclasses
 import functools
 import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
 import faiss
 import pyarrow as pa
@@ -16,7 +17,8 @@ import threadpoolctl
 import torch
 
 from pipelines.transforms.devices import worker_device
-from rag_core.model_files import resolve_device
+from rag_core.errors import UsageError
+from rag_core.model_files import model_stamp, resolve_device, resolve_model
 
 if TYPE_CHECKING:
     from rag_core.encoders import PassageEncoder, QuestionEncoder
@@ -25,22 +27,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelLoader(ABC):
-    """What it takes to load a model; small and picklable, so that it can travel to the workers."""
+    """What it takes to load a model; small and picklable, so that it can travel to the workers.
+
+    Attributes:
+      fingerprint: of the model that the run was planned with, where that is known: a worker loads it later.
+    """
 
     model: str
     device: str
     dtype: str
     allow_pickle: bool
     num_threads: int
+    fingerprint: str | None = field(default=None, compare=False, kw_only=True)
+
+    def expecting(self, fingerprint: str) -> Self:
+        """The same, for a model that must be this one."""
+        return dataclasses.replace(self, fingerprint=fingerprint)
 
     def load(self) -> Any:
         """The model, the same object at every call with equal settings in this process.
 
         Only the last one is kept: a run's stages follow each other in one process, and each needs
         the memory of the one before.
+
+        Raises:
+          UsageError: the model's files are not, or no longer, those that the run was planned with.
         """
         limit_threads(self.num_threads)
-        return _load_once(self)
+        stamp = model_stamp(resolve_model(self.model))
+        loaded = _load_once(self, stamp)
+        unexpected = self.fingerprint is not None and loaded.fingerprint != self.fingerprint
+        if unexpected or model_stamp(resolve_model(self.model)) != stamp:
+            raise UsageError(
+                f"{self.model}: was changed while this run began; put back what it held and run the same command "
+                "again, or start afresh with --overwrite when nothing writes to it any more"
+            )
+        return loaded
 
     @abstractmethod
     def _load(self) -> Any: ...
@@ -89,7 +111,7 @@ class GeneratorLoader(ModelLoader):
 
 
 @functools.lru_cache(maxsize=1)
-def _load_once(loader: ModelLoader) -> Any:
+def _load_once(loader: ModelLoader, stamp: str) -> Any:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()  # our own bar is on the terminal

@@ -1,13 +1,14 @@
-"""Raw inputs that change: between a stop and its resume, and between their hash and their reading."""
+"""Inputs and models that change: between a stop and its resume, between their hash and their reading."""
 
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipelines import sources
+from pipelines import launch, sources
 from pipelines.dataset.manifest import Input
 from rag_core.storage import Storage
 from tests.faults.full_disk import no_room_at
@@ -96,6 +97,40 @@ def test_a_source_that_changes_between_its_hash_and_its_reading_is_noticed(
         when_hashed(patch, path, lambda: CHANGES[change](path))
         told = refusal(capsys, tmp_path / "out", stage, options)
     assert told.startswith(f"rag-beam: {path}: was changed or removed while this run read it; put back")
+
+
+@pytest.mark.parametrize("stage", ["encode", "retrieve", "generate"])
+def test_a_model_that_changes_after_the_plan_is_noticed(
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stage: str,
+) -> None:
+    """Workers load it later, each at its time."""
+    of_stage: dict[str, tuple[Path, Options]] = {
+        "encode": (world.passage_encoder, {"passages": world.made("passages")}),
+        "retrieve": (world.question_encoder, {"index": world.made("index"), "questions": world.questions}),
+        "generate": (
+            world.generator,
+            {"retrievals": world.made("retrievals"), "model_type": "rag_token", "max_new_tokens": 2},
+        ),
+    }
+    model, options = of_stage[stage]
+    copy = Path(shutil.copytree(model, tmp_path / "model"))
+    [weights] = copy.rglob("*.safetensors")
+    other = bytearray(weights.read_bytes())
+    other[-1] ^= 1
+    claim = launch.claim
+
+    def change_and_claim(*arguments: Any, **named: Any) -> Any:
+        weights.write_bytes(other)
+        return claim(*arguments, **named)
+
+    monkeypatch.setattr(launch, "claim", change_and_claim)
+    named = {"model" if stage == "generate" else "encoder": copy}
+    told = refusal(capsys, tmp_path / "out", stage, options | named)
+    assert told.startswith(f"rag-beam: {copy}: was changed while this run began; put back what it held")
 
 
 def test_a_source_that_is_copied_anew_while_it_is_read_is_the_same(
