@@ -27,7 +27,7 @@ from pipelines.sources import input_files
 from pipelines.terminal import printable_lines
 from pipelines.transforms.index_manifest import index_manifest
 from pipelines.transforms.models import QuestionEncoderLoader, default_batch_tokens, threads_per_worker
-from pipelines.transforms.questions import EncodeQuestions
+from pipelines.transforms.questions import EncodeQuestions, Loaded
 from pipelines.transforms.search import SearchIndex, TakePassages
 from pipelines.transforms.units import MakeDataset
 from pipelines.transforms.word_search import SearchWords
@@ -66,8 +66,8 @@ class RetrieveSettings(ShardCacheSettings, ModelSettings):
         "the question encoder, or a RAG checkpoint that holds it; dense only", None, path="model"
     )
     question_vectors: str | None = option(
-        "folder that keeps the encoded questions for later runs that ask the same, of another index say; default: "
-        "they are not kept; dense only",
+        "folder that keeps the encoded questions: those that an earlier run put there are not encoded again; "
+        "default: they are not kept; dense only",
         None,
         path="data",
     )
@@ -276,8 +276,8 @@ def estimate(settings: RetrieveSettings, workers: int, forecasts: Forecasts) -> 
             unit_rows=settings.unit_rows,
             batch_tokens=settings.batch_tokens or default_batch_tokens(settings.device),
         ),
-        loader.load,
-        schema_of=lambda encoder: question_vectors_schema(encoder.dimension),
+        lambda: Loaded(loader.load(), ()),
+        schema_of=lambda loaded: question_vectors_schema(loaded.encoder.dimension),
         first_rows=_FIRST_ROWS,
         parts=1,
         processes=devices_used(settings.device, workers),

@@ -1,18 +1,21 @@
 """Question files to questions with their vectors: the first half of the `retrieve` stage."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines.dataset.reader import open_dataset
+from pipelines.dataset.reader import Dataset, open_dataset
 from pipelines.dataset.unit import Unit, UnitWriter
 from pipelines.filesystems import STORAGE
 from pipelines.transforms.models import QuestionEncoderLoader
+from pipelines.transforms.reuse import EarlierVectors
 from pipelines.transforms.units import Work
 from pipelines.transforms.vectors import keep_finite, naming_what_is_too_large, vector_column
+from rag_core.device_memory import RecordTooLarge
 from rag_core.questions import QuestionSource, read_question_source
 from rag_core.records import Question
 from schemas import TABLES
@@ -45,14 +48,30 @@ class ReadQuestions(Work):
         writer.write(_questions_batch(rows))
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """What a process encodes with: the encoder, and the vectors that it need not compute."""
+
+    encoder: "QuestionEncoder"
+    earlier: Sequence[EarlierVectors]
+
+
 class EncodeQuestions(Work):
     """Encodes the questions that `ReadQuestions` committed."""
 
     runs_model = True
 
     def __init__(
-        self, questions_folder: str, loader: QuestionEncoderLoader, *, unit_rows: int, batch_tokens: int
+        self,
+        questions_folder: str,
+        loader: QuestionEncoderLoader,
+        *,
+        unit_rows: int,
+        batch_tokens: int,
+        earlier: tuple[Dataset, ...] = (),
     ):
+        """`earlier` are question vectors of the same encoder, which are taken for questions of the same text."""
+        self._earlier = earlier
         self._questions_folder = questions_folder
         self._loader = loader
         self._unit_rows = unit_rows
@@ -66,10 +85,10 @@ class EncodeQuestions(Work):
                 part, number, {"path": origins[0], "begin": begin, "end": end}, origins, records=end - begin
             )
 
-    def load(self) -> "QuestionEncoder":
-        return self._loader.load()
+    def load(self) -> Loaded:
+        return Loaded(self._loader.load(), [EarlierVectors(vectors, "question") for vectors in self._earlier])
 
-    def compute(self, unit: Unit, loaded: "QuestionEncoder", writer: UnitWriter) -> None:
+    def compute(self, unit: Unit, loaded: Loaded, writer: UnitWriter) -> None:
         questions = open_dataset(STORAGE, self._questions_folder, "questions")
         part = questions.parts[unit.source]
         begin = unit.content["begin"]
@@ -78,7 +97,7 @@ class EncodeQuestions(Work):
         ):
             ids, texts = (batch.column(name).to_pylist() for name in ("question_id", "question"))
             with naming_what_is_too_large("question", ids, part.path, begin):
-                vectors = loaded.encode(texts, batch_tokens=self._batch_tokens, on_rows=writer.read)
+                vectors = self._vectors(texts, loaded, writer)
             finite = keep_finite(
                 vectors,
                 writer,
@@ -91,6 +110,29 @@ class EncodeQuestions(Work):
             )
             writer.write(_with_vectors(batch, vectors).filter(pa.array(finite)))
             begin += batch.num_rows
+
+    def _vectors(self, texts: list[str], loaded: Loaded, writer: UnitWriter) -> np.ndarray:
+        """The questions' vectors, float32 [N, D], taken from an earlier run where one has them."""
+        vectors = np.empty((len(texts), loaded.encoder.dimension), dtype=np.float32)
+        new = np.arange(len(texts))
+        for earlier in loaded.earlier:
+            known = earlier.find([texts[row] for row in new])
+            there = known >= 0
+            if there.any():
+                vectors[new[there]] = earlier.take(known[there])
+            new = new[~there]
+        reused = len(texts) - len(new)
+        if reused:
+            writer.read(reused)
+            writer.counts.extra["reused"] += reused
+        try:
+            vectors[new] = loaded.encoder.encode(
+                [texts[row] for row in new], batch_tokens=self._batch_tokens, on_rows=writer.read
+            )
+        except RecordTooLarge as error:
+            error.row = int(new[error.row])  # among all of the unit
+            raise
+        return vectors
 
 
 def _questions_batch(rows: list[Question]) -> pa.RecordBatch:

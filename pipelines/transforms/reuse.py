@@ -66,15 +66,17 @@ def content_hashes(titles: Sequence[str], texts: Sequence[str]) -> list[bytes]:
 
 
 class EarlierVectors(EarlierRows):
-    """The vectors of an earlier run by the content of their passages."""
+    """The vectors of an earlier run by what was encoded: the content of passages, or the text of questions."""
 
-    def __init__(self, embeddings: Dataset):
-        """Reads the content hashes of all rows."""
-        super().__init__(embeddings, "content_hash")
-        self._path = embeddings.path
+    def __init__(self, vectors: Dataset, column: str = "content_hash"):
+        """Reads the hashes, or the texts, of all rows."""
+        super().__init__(vectors, column)
+        self._path = vectors.path
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """The vectors of these rows, [N, D] of the dtype stored."""
         wanted, order = np.unique(rows, return_inverse=True)
-        pieces = [vector_matrix(batch.column("vector"), self._path) for batch in self.read(wanted)]
+        pieces = [
+            vector_matrix(batch.column("vector"), self._path) for batch in self.read(wanted, ("vector",))
+        ]
         return np.concatenate(pieces)[order]
