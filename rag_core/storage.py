@@ -153,6 +153,28 @@ class _NotingFile(io.FileIO):
             raise
 
 
+def _check_entered(pattern: str) -> None:
+    """Looks for what glob keeps silent about: that a folder in which the files would lie may not be entered.
+
+    Raises:
+      PermissionError: there is one.
+    """
+    parent = os.path.dirname(pattern)
+    if parent in ("", pattern):
+        return
+    folders = [path for path in glob.glob(parent, recursive=True) if os.path.isdir(path)]
+    for folder in folders:
+        if not os.access(folder, os.R_OK | os.X_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+    if not folders:
+        _check_entered(parent)
+
+
+def _raise_where_refused(error: OSError) -> None:
+    if isinstance(error, PermissionError):
+        raise error
+
+
 class LocalStorage:
     """The disk of this machine."""
 
@@ -200,11 +222,15 @@ class LocalStorage:
     def glob(self, pattern: str) -> list[str]:
         if os.path.isfile(pattern):
             return [pattern]
-        return sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+        found = sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+        if not found:
+            _check_entered(pattern)
+        return found
 
     def list_files(self, folder: str) -> list[str]:
         # os.walk keeps the folder as it was spelt, and bears with files that vanish meanwhile
-        paths = [join(parent, name) for parent, _, names in os.walk(folder) for name in names]
+        walk = os.walk(folder, onerror=_raise_where_refused)
+        paths = [join(parent, name) for parent, _, names in walk for name in names]
         return sorted(path for path in paths if os.path.isfile(path))
 
     def remove(self, path: str) -> None:

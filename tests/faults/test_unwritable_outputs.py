@@ -1,10 +1,7 @@
 """Outputs that may not be written: refused in one sentence before any work."""
 
-import os
 import re
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,31 +39,6 @@ def test_an_output_on_a_read_only_file_system(
         text = capsys.readouterr().err
         assert text.startswith(f"rag-beam: --output {folder}/out: cannot be written (Read-only file system)")
         assert text.count("\n") == 1
-
-
-@pytest.fixture
-def nobody() -> Iterator[None]:
-    """Makes root, whom no mode bits bind, somebody who owns nothing; others are bound already."""
-    root = os.geteuid() == 0
-    if root:
-        try:
-            os.seteuid(65534)
-        except OSError:
-            pytest.skip("this root may not become somebody else (a user namespace)")
-    yield
-    if root:
-        os.seteuid(0)
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that everybody may read and nobody write, with a corpus in it."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "corpus.jsonl").write_text('{"id": "d", "text": "some words"}\n')
-        folder.chmod(0o555)
-        yield folder
-        folder.chmod(0o755)
 
 
 def test_an_output_without_permission(
