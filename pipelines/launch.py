@@ -3,6 +3,7 @@
 import argparse
 import gc
 import logging
+import shutil
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -131,7 +132,7 @@ class Stage(Command[S]):
                 task.make.on_model_workers(hints)
         output = tasks[-1].target
         if is_dry_run(options):
-            _build(tasks, None, options).run()
+            _add(tasks, beam.Pipeline(options=options)).run()
             print(printable_lines(f"{self.name}: {output.folder}: the job was built, and not submitted"))
             return None
         with locked(output.folder), withdrawn_on_mistake(STORAGE, output.folder):
@@ -182,25 +183,31 @@ def _execute(tasks: list[Task], options: PipelineOptions, settings: Any) -> Mani
 
 def _run_pipeline(tasks: list[Task], options: PipelineOptions) -> None:
     """Runs the graph where the options say: in this process, in workers of this machine, on a cluster."""
+    temporary: list[str] = []
 
     def run(runner: FnApiRunner | None) -> None:
-        result: PipelineResult = _build(tasks, runner, options).run()
+        pipeline = beam.Pipeline(runner=runner, options=options)
+        temporary.append(pipeline.local_tempdir)
+        result: PipelineResult = _add(tasks, pipeline).run()
         if is_dataflow(options) and result.has_job:
             print(f"rag-beam: Dataflow job {named_job(result, options)}", file=sys.stderr, flush=True)
         if is_waited_for(options):
             result.wait_until_finish()
 
-    if not is_in_process(options):
-        run(None)
-    elif options.view_as(DirectOptions).direct_num_workers == 1:
-        run(FnApiRunner())
-    else:  # a process each: threads would share one lock
-        run_with_workers(run, [task.target for task in tasks])
+    try:
+        if not is_in_process(options):
+            run(None)
+        elif options.view_as(DirectOptions).direct_num_workers == 1:
+            run(FnApiRunner())
+        else:  # a process each: threads would share one lock
+            run_with_workers(run, [task.target for task in tasks])
+    finally:  # Beam does so as a run ends: not where a signal ends the process before, or beside the run's thread
+        for folder in temporary:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _build(tasks: list[Task], runner: FnApiRunner | None, options: PipelineOptions) -> beam.Pipeline:
-    """The tasks in order, each begun when the one before is done."""
-    pipeline = beam.Pipeline(runner=runner, options=options)
+def _add(tasks: list[Task], pipeline: beam.Pipeline) -> beam.Pipeline:
+    """Adds the tasks in order, each begun when the one before is done."""
     done = pipeline | "Start" >> beam.Create(["start"])
     for task in tasks:
         done = done | task.make

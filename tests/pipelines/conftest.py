@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,14 @@ def _inspect_once() -> Iterator[None]:
     """Beam inspects and parses anew for every run, which would be most of what a small one takes."""
     with remembered():
         yield
+
+
+@pytest.fixture
+def heeded_interrupts() -> Iterator[None]:
+    """Processes that a test starts heed SIGINT, which a shell has its jobs in the background ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:

@@ -39,24 +39,34 @@ _ROOT = Path(__file__).parents[2]
 def start(folder: Path, trap: Path, *more: str) -> subprocess.Popen:
     """Runs the small stage in a process of its own until it falls into the trap."""
     command = [sys.executable, "-c", _MAIN, *argv(folder, "--trap", str(trap), *more)]
-    process = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not Path(f"{trap}.reached").exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
+    (folder / "temporary").mkdir()
+    process = subprocess.Popen(
+        command,
+        cwd=_ROOT,
+        env=os.environ | {"TMPDIR": str(folder / "temporary")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 300
+    while not Path(f"{trap}.reached").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
+    if not Path(f"{trap}.reached").exists():
+        process.kill()
+        raise AssertionError(process.communicate())
     return process
 
 
 def end(process: subprocess.Popen) -> tuple[str, str]:
-    """What a process wrote to stdout and stderr until it ended, soon: its unit would take a minute."""
+    """What a process wrote to stdout and stderr until it ended: before its unit, which would take ten minutes."""
     try:
-        return process.communicate(timeout=20)
+        return process.communicate(timeout=300)
     finally:
         process.kill()
         process.wait()
 
 
+@pytest.mark.usefixtures("heeded_interrupts")
 @pytest.mark.parametrize(
     "signum, status, told",
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
@@ -71,7 +81,13 @@ def test_a_signal_ends_at_once_with_its_status_and_a_rerun_goes_on(tmp_path, sig
     assert err == f"rag-beam: {told}; what is whole is kept, the same command goes on from there\n"
     assert out == ""
     assert not (tmp_path / "out" / ".lock").exists()
+    assert left_behind(tmp_path) == []
     goes_on(tmp_path, trap)
+
+
+def left_behind(folder: Path) -> list[str]:
+    """What a process that `start` started has left in its folder for temporary files."""
+    return [path.name for path in (folder / "temporary").iterdir()]
 
 
 def goes_on(folder: Path, trap: Path) -> None:
@@ -96,6 +112,7 @@ def test_a_worker_that_is_killed_ends_the_run_and_its_unit_is_named(tmp_path):
     told = err.splitlines()[-1]
     assert told.startswith("rag-beam: a worker process was killed by signal 9 ")
     assert "while it computed unit 00001-000000 (even-1.txt and 1 more files)." in told
+    assert left_behind(tmp_path) == []
     goes_on(tmp_path, trap)
 
 
@@ -108,10 +125,11 @@ def test_workers_end_with_an_interrupted_launcher(tmp_path):
     _, err = end(process)
     assert process.returncode == 143
     assert err == "rag-beam: terminated; what is whole is kept, the same command goes on from there\n"
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while Path(f"/proc/{worker}/stat").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(f"/proc/{worker}/stat").exists()
+    assert left_behind(tmp_path) == []
 
 
 def test_sigterm_is_given_back_to_whoever_had_it():

@@ -121,13 +121,13 @@ def _spring(trap: Trap, unit: Unit, path: str) -> None:
         raise UsageError("the model lies elsewhere; give its folder")
     if trap.how == "meet":  # passes once another unit has begun
         begun = Path(path).with_name("records.json")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 300
         while len(computed(begun)) < 2:
             assert time.monotonic() < deadline, "no other unit began"
             time.sleep(0.01)
     if trap.how == "wait":
         Path(f"{path}.reached").write_text(str(os.getpid()))
-        time.sleep(60)
+        time.sleep(600)
 
 
 def record_rows(record_id: str, rows: int, unit: Unit, position: int, flavour: str) -> pa.RecordBatch:
