@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import transformers
+
 from pipelines.dataset.ledger import Counts, TooManyRejects, flood_message, is_flood
 from pipelines.dataset.lock import locked
 from pipelines.dataset.manifest import Manifest, write_manifest
@@ -90,6 +92,7 @@ class TrainStage(Command[T]):
         check_plotting()
         replicas = Replicas.join(settings.device)
         limit_threads(threads_per_worker(settings.num_threads, replicas.count))
+        transformers.utils.logging.disable_progress_bar()  # the only bar is ours, where it is asked for
         plan = self.plan(settings)
         target = plan.target
         with contextlib.ExitStack() as held:

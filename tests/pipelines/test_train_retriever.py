@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import transformers
 
 from pipelines import train_retriever
 from rag_core.encoders import load_passage_encoder, load_question_encoder
@@ -135,8 +136,10 @@ def test_other_settings_are_refused(
 def test_a_file_of_the_model_that_is_gone_is_told(
     world: World, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chosen = options(world, questions, tmp_path / "m", max_steps=1, validation=None)
+    chosen = options(world, questions, tmp_path / "m", max_steps=1, validation=None, progress="none")
+    transformers.utils.logging.enable_progress_bar()  # as in a new process
     rag_beam("train_retriever", **chosen)
+    assert capsys.readouterr().err == ""
     assert manifest_of(tmp_path / "m").details["training"]["saved_step"] == 1
     (tmp_path / "m" / "passage_encoder" / "model.safetensors").unlink()
     assert status_of("train_retriever", **chosen) == 2
@@ -178,6 +181,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same(
     assert weights_of(tmp_path / "m") == weights_of(trained)
 
 
+@pytest.mark.usefixtures("heeded_interrupts")
 @pytest.mark.parametrize(
     "number, status", [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
 )
@@ -193,12 +197,12 @@ def test_a_signal_ends_it_with_its_status(
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (tmp_path / "m" / ".work" / "checkpoint.pt").exists():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(number)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=300)
     assert process.returncode == status, told
     assert "the same command goes on from there" in told
     assert not (tmp_path / "m" / ".lock").exists()
