@@ -100,18 +100,7 @@ class RunSettings(Settings):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the steps from a command line; returns the exit status."""
     with exit_status() as status:
-        arguments = sys.argv[1:] if argv is None else list(argv)
-        parser = CommandParser(
-            prog="rag-beam run",
-            description="Runs stages one after the other in this process.\n\n" + _EXAMPLE,
-            epilog="Every Apache Beam pipeline option may follow.",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        parser.add_argument("run_file", help="a YAML file")
-        add_arguments(parser, RunSettings)
-        settings, beam_args = parse(parser, RunSettings, arguments)
-        run_file = parser.parse_known_args(arguments)[0].run_file
+        run_file, settings, beam_args = parse_command_line(sys.argv[1:] if argv is None else list(argv))
         report = RunReport()
         metrics = MetricsFile(settings.metrics_file, run_file) if settings.metrics_file else None
         with_nights = False
@@ -132,6 +121,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             run(job, beam_args, report)
     return status.code
+
+
+def parse_command_line(arguments: Sequence[str]) -> tuple[str, RunSettings, list[str]]:
+    """The run file, our options and Beam's.
+
+    Raises:
+      UsageError: an option that neither we nor Beam know, or a value that does not fit.
+    """
+    parser = CommandParser(
+        prog="rag-beam run",
+        description="Runs stages one after the other in this process.\n\n" + _EXAMPLE,
+        epilog="Every Apache Beam pipeline option may follow.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("run_file", help="a YAML file")
+    add_arguments(parser, RunSettings)
+    settings, beam_args = parse(parser, RunSettings, arguments)
+    return parser.parse_known_args(arguments)[0].run_file, settings, beam_args
 
 
 def read_job(path: str, settings: RunSettings) -> Job:
