@@ -1,7 +1,7 @@
 """A worker process of a pool: asks the runner for the pipeline's options, and serves it.
 
-It takes the arguments of a Beam container's boot program. Nothing that a pipeline stages is fetched: the
-host has this package installed.
+It takes arguments of a Beam container's boot program, and the worker's id in the variable WORKER_ID besides.
+Nothing that a pipeline stages is fetched: the host has this package installed.
 """
 
 import argparse
@@ -38,7 +38,6 @@ def _environment(arguments: argparse.Namespace) -> dict[str, str]:
         )
     info = reply.info
     environment = {
-        "WORKER_ID": arguments.id,
         "PIPELINE_OPTIONS": json_format.MessageToJson(info.pipeline_options),
         "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
         "CONTROL_API_SERVICE_DESCRIPTOR": _descriptor(info.control_endpoint, arguments.control_endpoint),

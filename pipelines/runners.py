@@ -5,11 +5,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import grpc
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import (
     DirectOptions,
     GoogleCloudOptions,
     PipelineOptions,
+    PortableOptions,
     SetupOptions,
     StandardOptions,
     TestOptions,
@@ -22,6 +24,7 @@ from pipelines.transforms.failures import WorkFailed
 from rag_core.errors import UsageError
 
 _IN_PROCESS = ("DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
+_TOLD_CHARACTERS = 1_000
 _DATAFLOW = ("DataflowRunner", "TestDataflowRunner")
 
 
@@ -131,12 +134,19 @@ def named_job(result: Any, options: PipelineOptions) -> str:
 
 
 def raise_ended_job(folder: str, error: Exception, options: PipelineOptions) -> None:
-    """Raises a sentence on a Dataflow job that did not end well, and of which no worker left word.
+    """Raises a sentence on a cluster's job that was refused or did not end well, and of which no worker left word.
 
     Raises:
       WorkFailed: the error is that of such a job; of any other, nothing is raised.
     """
+    if is_in_process(options):
+        return
     if not is_dataflow(options):
+        if isinstance(error, RuntimeError | grpc.RpcError | grpc.FutureTimeoutError):
+            raise WorkFailed(
+                f"{folder}: {options.view_as(StandardOptions).runner} could not have the job done "
+                f"({_told(error, options)}). What is whole is kept; run the command again, it goes on"
+            ) from error
         return
     from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
 
@@ -145,3 +155,13 @@ def raise_ended_job(folder: str, error: Exception, options: PipelineOptions) -> 
             f"{folder}: Dataflow job {named_job(error.result, options)} ended as {error.result.state}; its log says "
             "why. What is whole is kept; run the command again, it goes on"
         ) from error
+
+
+def _told(error: Exception, options: PipelineOptions) -> str:
+    """What a runner says of a failure, without the stack traces of its workers, which are in its own log."""
+    if isinstance(error, grpc.FutureTimeoutError):
+        endpoint = options.view_as(PortableOptions).job_endpoint
+        return f"no job server answers at {endpoint or 'the address of the one that it started'}"
+    text = error.details() if isinstance(error, grpc.Call) else str(error)
+    first = (text or type(error).__name__).strip().splitlines()[0]
+    return first if len(first) <= _TOLD_CHARACTERS else f"{first[:_TOLD_CHARACTERS]}…"

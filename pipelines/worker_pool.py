@@ -46,6 +46,8 @@ class WorkerPool(fn_services.BeamFnExternalWorkerPoolServicer):
             f"--provision_endpoint={request.provision_endpoint.url}",
         ]
         with self._lock:
+            # not every runner says that it has no more use for one
+            self._workers = {name: worker for name, worker in self._workers.items() if worker.poll() is None}
             self._started += 1
             # a name of its own: each job numbers its workers anew
             path = self._logs / f"worker-{os.getpid()}-{self._started:04d}.log"
@@ -53,6 +55,8 @@ class WorkerPool(fn_services.BeamFnExternalWorkerPoolServicer):
                 with path.open("wb") as log:
                     self._workers[request.worker_id] = subprocess.Popen(
                         [sys.executable, "-m", "pipelines.pool_worker", *arguments],
+                        # Beam reads it as its modules are imported, and names the worker by it in every call
+                        env={**os.environ, "WORKER_ID": request.worker_id},
                         stdin=subprocess.DEVNULL,
                         stdout=log,
                         stderr=subprocess.STDOUT,
@@ -69,6 +73,11 @@ class WorkerPool(fn_services.BeamFnExternalWorkerPoolServicer):
         if worker is not None:
             _end([worker])
         return fn_api.StopWorkerResponse()
+
+    def workers(self) -> list[subprocess.Popen]:
+        """Those that were started, and that no runner has stopped."""
+        with self._lock:
+            return list(self._workers.values())
 
     def end(self) -> None:
         """Ends all workers."""

@@ -98,6 +98,8 @@ class Processes:
     def stop(self) -> None:
         """Ends all of them, the last one first, and waits for it."""
         started = list(self.started().values())[::-1]
+        if not started:
+            return
         for process in started:
             process.terminate()
         deadline = time.monotonic() + _SECONDS_TO_END

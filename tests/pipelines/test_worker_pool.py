@@ -4,17 +4,26 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
+from apache_beam.portability.api import beam_fn_api_pb2 as fn_api
+from apache_beam.portability.api import beam_fn_api_pb2_grpc as fn_services
+from apache_beam.portability.api import beam_provision_api_pb2 as provision_api
+from apache_beam.portability.api import beam_provision_api_pb2_grpc as provision_services
+from apache_beam.portability.api import endpoints_pb2
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
 
 from deploy.flink.worker_logs import log_files, read_log, table_of_work
 from pipelines import worker_pool
-from tests.pipelines.commands import manifest_of, rag_beam
-from tests.pipelines.conftest import PASSAGE_WORDS, World
+from tests.pipelines.commands import manifest_of, rag_beam, status_of
+from tests.pipelines.conftest import PASSAGE_WORDS, World, write_lines
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,58 @@ def test_a_stage_is_done_by_a_process_of_the_pool(world: World, tmp_path: Path, 
     assert pool.process.wait() == 0
 
 
+class Runner(
+    fn_services.BeamFnControlServicer,
+    fn_services.BeamFnLoggingServicer,
+    provision_services.ProvisionServiceServicer,
+):
+    """Notes by which name a worker calls, and hangs up on it once it has been heard by all services."""
+
+    def __init__(self) -> None:
+        self.callers: dict[str, str | None] = {}
+        self._logs = threading.Event()
+
+    def _note(self, service: str, context: grpc.ServicerContext) -> None:
+        self.callers[service] = dict(context.invocation_metadata()).get("worker_id")
+
+    def GetProvisionInfo(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._note("provision", context)
+        return provision_api.GetProvisionInfoResponse(info=provision_api.ProvisionInfo())
+
+    def Control(self, requests: Any, context: grpc.ServicerContext) -> Any:
+        self._note("control", context)
+        self._logs.wait()
+        return iter(())
+
+    def Logging(self, requests: Any, context: grpc.ServicerContext) -> Any:
+        self._note("logging", context)
+        self._logs.set()
+        yield from ()
+
+
+def test_a_worker_calls_every_service_by_its_name(tmp_path: Path) -> None:
+    """Beam's runners in Java and Go refuse calls without it."""
+    runner, server = Runner(), grpc.server(ThreadPoolExecutor())
+    fn_services.add_BeamFnControlServicer_to_server(runner, server)
+    fn_services.add_BeamFnLoggingServicer_to_server(runner, server)
+    provision_services.add_ProvisionServiceServicer_to_server(runner, server)
+    descriptor = endpoints_pb2.ApiServiceDescriptor(
+        url=f"localhost:{server.add_insecure_port('localhost:0')}"
+    )
+    services = ("control_endpoint", "logging_endpoint", "provision_endpoint")
+    request = fn_api.StartWorkerRequest(worker_id="3-1", **dict.fromkeys(services, descriptor))
+    server.start()
+    workers = worker_pool.WorkerPool(tmp_path)
+    try:
+        assert not workers.StartWorker(request, None).error
+        [worker] = workers.workers()
+        assert worker.wait() == 0
+    finally:
+        workers.end()
+        server.stop(None)
+    assert runner.callers == {"provision": "3-1", "control": "3-1", "logging": "3-1"}
+
+
 @pytest.mark.slow
 def test_a_process_loads_a_model_once(world: World, tmp_path: Path, pool: Pool) -> None:
     rag_beam(
@@ -102,3 +163,15 @@ def test_logs_that_cannot_be_kept_are_told(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "logs").touch()
     assert worker_pool.main([f"--logs={tmp_path / 'logs'}"]) == 2
     assert f"--logs {tmp_path / 'logs'}: cannot be made" in capsys.readouterr().err
+
+
+def test_a_job_server_that_does_not_answer_is_told_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_lines(tmp_path / "corpus.jsonl", [{"title": "Aranth", "text": "Aranth lies on a river."}])
+    endpoint = f"localhost:{free_port()}"
+    options = {"runner": "PortableRunner", "job_endpoint": endpoint, "job_server_timeout": 1}
+    assert status_of("chunk", input=tmp_path / "corpus.jsonl", output=tmp_path / "out", **options) == 1
+    error = capsys.readouterr().err
+    assert f"PortableRunner could not have the job done (no job server answers at {endpoint})" in error
+    assert "Traceback" not in error
