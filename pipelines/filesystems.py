@@ -45,6 +45,11 @@ def _on_disk(path: str) -> bool:
     return False
 
 
+def default_copies(most_bytes: int | None = None) -> FileCache:
+    """Copies beside the temporary files."""
+    return FileCache(os.path.join(copies_folder(), "files"), most_bytes)
+
+
 class BeamStorage:
     """Every path that Beam reads. Local ones go to the disk directly, where renaming is atomic.
 
@@ -56,7 +61,7 @@ class BeamStorage:
     def __init__(self, copies: FileCache | None = None) -> None:
         """Stores where copies of objects lie that are to be memory-mapped; by default beside the temporary files."""
         self._local = LocalStorage()
-        self._copies = copies or FileCache(os.path.join(copies_folder(), "files"))
+        self._copies = copies
 
     def open(self, path: str) -> BinaryIO:
         if _on_disk(path):
@@ -131,11 +136,12 @@ class BeamStorage:
             return
         key = sha256 or hashlib.sha256(f"{path}:{self.stamp(path)}".encode()).hexdigest()
         fetch = functools.partial(self._fetch, path, sha256)
-        with self._copies.held(key, self.size(path), fetch, path) as copy:
+        copies = self._copies or default_copies()
+        with copies.held(key, self.size(path), fetch, path) as copy:
             try:
                 yield copy
             except DamagedFile as error:
-                self._copies.drop(key)
+                copies.drop(key)
                 raise UsageError(
                     f"{copy}: the copy of {path} was damaged on this machine's disk, and has been removed; run the "
                     "same command again, it is copied anew"

@@ -201,4 +201,7 @@ def _resolve(base: str, value: str, kind: str, outputs: Mapping[str, str]) -> st
 
 
 def _relative_to(base: str, path: str) -> str:
-    return path if os.path.isabs(path) or not is_local(path) else os.path.normpath(os.path.join(base, path))
+    if os.path.isabs(path) or not is_local(path):
+        return path
+    scheme, mark, folder = base.rpartition("://")  # the run file itself may lie on a store
+    return scheme + mark + os.path.normpath(os.path.join(folder, path))

@@ -1,14 +1,12 @@
 """Where workers keep copies of an index that lies on an object store, and how many bytes of them."""
 
-import os
 from dataclasses import dataclass
 
 from pydantic import field_validator
 
-from pipelines.filesystems import STORAGE, BeamStorage
+from pipelines.filesystems import STORAGE, BeamStorage, default_copies
 from pipelines.options import Settings, option
 from rag_core.file_cache import FileCache
-from rag_core.remote_folders import copies_folder
 from rag_core.storage import Storage, is_local
 
 
@@ -23,7 +21,9 @@ class ShardCache:
         """All paths, with the copies of objects kept there."""
         if self == BY_DEFAULT:
             return STORAGE
-        return BeamStorage(FileCache(self.folder or os.path.join(copies_folder(), "files"), self.most_bytes))
+        if self.folder is None:
+            return BeamStorage(default_copies(self.most_bytes))
+        return BeamStorage(FileCache(self.folder, self.most_bytes))
 
 
 BY_DEFAULT = ShardCache()

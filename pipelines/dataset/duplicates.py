@@ -30,29 +30,27 @@ DUPLICATE_DTYPE = np.dtype(
 
 @dataclass(frozen=True)
 class Bucket:
-    """The hashes in [begin, end) by their upper 64 bits, and the units to look through."""
+    """The hashes in [begin, end) by their upper 64 bits, of all units: those are told apart, once for all buckets."""
 
     number: int
     begin: int
     end: int
-    units: tuple[tuple[int, int, int], ...]  # (source, number, accepted records)
 
 
 def plan_buckets(reports: list[UnitReport]) -> list[Bucket]:
     """As many equal ranges of hashes as keep a bucket's keys in bounded memory."""
-    units = tuple((report.source, report.number, report.counts.accepted) for report in reports)
-    keys = sum(accepted for _, _, accepted in units)
+    keys = sum(report.counts.accepted for report in reports)
     count = min(_MAX_BUCKETS, -(-keys // _KEYS_PER_BUCKET))
     bounds = [(1 << 64) * index // count for index in range(count + 1)] if count else []
-    return [Bucket(number, bounds[number], bounds[number + 1], units) for number in range(count)]
+    return [Bucket(number, bounds[number], bounds[number + 1]) for number in range(count)]
 
 
-def find_duplicates(storage: Storage, target: Target, bucket: Bucket) -> None:
-    """Commits the bucket's duplicates, ordered by unit and row."""
+def find_duplicates(storage: Storage, target: Target, bucket: Bucket, reports: list[UnitReport]) -> None:
+    """Commits the bucket's duplicates among the units of `reports`, ordered by unit and row."""
     slices = []
-    for source, number, accepted in bucket.units:
-        if accepted:
-            slices += _unit_slices(storage, target, UnitReport(source, number, 0), bucket)
+    for report in reports:
+        if report.counts.accepted:
+            slices += _unit_slices(storage, target, report, bucket)
     keys = np.concatenate(slices) if slices else np.empty(0, dtype=_placed_dtype())
     # lexsort's last key is the first criterion: hash, then the data set's order
     order = np.lexsort((keys["row"], keys["unit_number"], keys["unit_source"], keys["low"], keys["high"]))

@@ -1,7 +1,6 @@
 """Opens a data set to read: ours, proved by its manifest, or Parquet that somebody else made."""
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -177,7 +176,7 @@ def _is_ours(storage: Storage, path: str) -> bool:
 
 
 # files whose content was hashed in this process, as they stood then
-_proved: set[tuple[str, str, int, int]] = set()
+_proved: set[tuple[str, str, str]] = set()
 _proving = threading.Lock()
 
 
@@ -188,11 +187,10 @@ def prove_part(storage: Storage, part: Part) -> None:
       UsageError: it is missing, damaged or another.
     """
     try:
-        size = storage.size(part.path)
+        stamp = storage.stamp(part.path)
     except FileNotFoundError as error:
         raise UsageError(f"{part.path}: is missing; make its data set again with --overwrite") from error
-    changed_ns = os.stat(part.path).st_mtime_ns if os.path.exists(part.path) else 0  # 0: an object store
-    known = (part.path, part.sha256, size, changed_ns)
+    known = (part.path, part.sha256, stamp)
     with _proving:
         if known in _proved:
             return

@@ -10,6 +10,7 @@ import numpy as np
 from pipelines.estimates.sample_run import folder_bytes
 from pipelines.filesystems import STORAGE, BeamStorage
 from rag_core.corpus import Source
+from rag_core.remote_folders import local_folder
 from rag_core.storage import Storage
 from rag_core.tables import inspect_table
 
@@ -102,7 +103,7 @@ def _bytes_of_rows(source: Source, rows: int) -> float:
     else:
         import datasets  # imported late: it takes a second, and few runs need it
 
-        all_rows = datasets.load_from_disk(source.path).num_rows
+        all_rows = datasets.load_from_disk(local_folder(STORAGE, source.path)).num_rows
     return path_bytes({source.path})[source.path] * rows / all_rows
 
 

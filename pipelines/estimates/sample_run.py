@@ -131,9 +131,9 @@ def make(work: Work, loaded: Any, target: Target, rows: int) -> SampleRun:
     else:
         with ThreadPoolExecutor(work.units_at_once) as pool:
             reports = list(pool.map(compute, work.plan()))
-    buckets = plan_buckets(sorted(reports, key=lambda report: report.order)) if target.unique else []
+    buckets = plan_buckets(reports) if target.unique else []
     for bucket in buckets:
-        find_duplicates(STORAGE, target, bucket)
+        find_duplicates(STORAGE, target, bucket, reports)
     for plan in plan_parts(STORAGE, target, reports, len(buckets)):
         assemble_part(STORAGE, target, plan)
     seconds = time.monotonic() - begin

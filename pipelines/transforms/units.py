@@ -110,13 +110,14 @@ class MakeDataset(beam.PTransform):
     def expand(self, trigger: beam.PCollection) -> beam.PCollection:
         target = self._target
         reports = trigger | ComputeUnits(target, self._work, self._hints)
-        buckets = trigger | "PlanBuckets" >> beam.ParDo(PlanBucketsFn(target), beam.pvalue.AsList(reports))
+        reports_known = beam.pvalue.AsList(reports)
         found = (
-            buckets
+            trigger
+            | "PlanBuckets" >> beam.ParDo(PlanBucketsFn(target), reports_known)
             | "SpreadBuckets" >> beam.Reshuffle()
-            | "FindDuplicates" >> beam.ParDo(FindDuplicatesFn(target))
+            | "FindDuplicates" >> beam.ParDo(FindDuplicatesFn(target), reports_known)
         )
-        reports_known, duplicates_found = beam.pvalue.AsList(reports), beam.pvalue.AsList(found)
+        duplicates_found = beam.pvalue.AsList(found)
         written = (
             trigger
             | "PlanParts" >> beam.ParDo(PlanPartsFn(target), reports_known, duplicates_found)
@@ -223,7 +224,7 @@ class PlanBucketsFn(beam.DoFn):
 
     def process(self, trigger: Any, reports: list[UnitReport]) -> Iterator[Bucket]:
         if self._target.unique:
-            yield from plan_buckets(sorted(reports, key=lambda report: report.order))
+            yield from plan_buckets(reports)
 
 
 class FindDuplicatesFn(beam.DoFn):
@@ -232,9 +233,9 @@ class FindDuplicatesFn(beam.DoFn):
     def __init__(self, target: Target):
         self._target = target
 
-    def process(self, bucket: Bucket) -> Iterator[int]:
+    def process(self, bucket: Bucket, reports: list[UnitReport]) -> Iterator[int]:
         with explained(self._target, "finding duplicate ids"):
-            find_duplicates(STORAGE, self._target, bucket)
+            find_duplicates(STORAGE, self._target, bucket, reports)
         yield bucket.number
 
 

@@ -94,7 +94,7 @@ def test_a_local_index_is_not_copied_and_the_options_do_not_count(world, tmp_pat
     assert not [name for name in settings if "shard_cache" in name]
 
 
-@pytest.mark.parametrize("ending", [".vectors.npy", ".passages.arrow"])
+@pytest.mark.parametrize("ending", [".vectors.npy", pytest.param(".passages.arrow", marks=pytest.mark.slow)])
 def test_a_copy_that_was_damaged_is_told_removed_and_made_again(world, reads, tmp_path, capsys, ending):
     cache = tmp_path / "cache"
     assert retrieve(world, INDEX, cache, tmp_path / "first") == 0

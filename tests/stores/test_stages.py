@@ -78,7 +78,7 @@ def test_every_other_stage_and_command(remote, world, tmp_path, capsys):
             "index",
             **made,
             embeddings=f"{out}/embeddings",
-            factory="IVF2,SQ8",
+            factory="HNSW8,Flat",
             shard_rows=50,
             output=f"{out}/index",
         )

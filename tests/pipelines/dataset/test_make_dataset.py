@@ -51,7 +51,7 @@ def make_without_runner(target: Target, work: ListRecords) -> bool:
         reports.append(report)
     buckets = plan_buckets(reports) if target.unique else []
     for bucket in buckets:
-        find_duplicates(STORAGE, target, bucket)
+        find_duplicates(STORAGE, target, bucket, reports)
     written = [
         assemble_part(STORAGE, target, plan) for plan in plan_parts(STORAGE, target, reports, len(buckets))
     ]
