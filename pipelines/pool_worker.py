@@ -16,6 +16,8 @@ from google.protobuf import json_format, text_format
 
 from pipelines.worker import serve
 
+_SECONDS_TO_ANSWER = 60
+
 
 def main() -> None:
     """Serves the runner until it hangs up."""
@@ -35,6 +37,7 @@ def _environment(arguments: argparse.Namespace) -> dict[str, str]:
             provision_api.GetProvisionInfoRequest(),
             metadata=[("worker_id", arguments.id)],
             wait_for_ready=True,
+            timeout=_SECONDS_TO_ANSWER,  # a runner that has gone must not leave workers behind
         )
     info = reply.info
     environment = {
