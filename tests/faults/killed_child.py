@@ -128,6 +128,7 @@ def _run_command(argv: list[str], outputs: str, desk: str, blow: Blow | None, re
     import transformers
 
     from pipelines import cli
+    from tests.pipelines.beam_findings import remembered
 
     os.setsid()
     gc.freeze()  # a collection would copy all that the process shares with the one that it was forked from
@@ -141,7 +142,8 @@ def _run_command(argv: list[str], outputs: str, desk: str, blow: Blow | None, re
     watch = Watch(outputs, blow)
     sys.addaudithook(watch)
     _announce_when_signals_are_heeded(ready)
-    status = cli.main(argv)
+    with remembered():
+        status = cli.main(argv)
     note(moments=dict(watch.seen))
     sys.stdout.flush()
     os._exit(status)

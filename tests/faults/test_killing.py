@@ -14,7 +14,7 @@ from tests.faults.killing import TOLD, WHOLE_RUN, Bench
 
 _FILES = 4
 _AT_ONCE = 2
-_KILLS = 2
+_KILLS = 1
 _SEED = Random().randrange(1 << 32)
 
 
@@ -24,7 +24,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 def blows(bench: Bench, subject: str) -> list[Blow]:
-    """Some kills and one softer signal, at moments that the seed draws."""
+    """A kill and a softer signal, at moments that the seed draws."""
     random = Random(f"{_SEED} {subject}")
     signals = [*[signal.SIGKILL] * _KILLS, random.choice(list(TOLD))]
     return [draw(random, bench.undisturbed[subject], [int(signum)]) for signum in signals]

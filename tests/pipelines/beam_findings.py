@@ -3,7 +3,7 @@
 A data set's graph has some 45 steps. For each of them Beam inspects every method of the step's DoFn several
 times, and parses the pipeline's options seven times. A function's parameters do not change, nor what the
 same words mean to the same class of options, so that tests which run hundreds of graphs in one process can
-ask once. Runs in a process of their own do without, as users' do.
+ask once. Runs in processes that Python starts anew do without, as users' do.
 """
 
 import contextlib

@@ -1,6 +1,7 @@
 """`rag-beam verify` follows the inputs back to the corpus."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,12 +14,14 @@ from tests.pipelines.conftest import World
 from tests.pipelines.damage import changed_rows, edit_manifest, rewrite_part, verify
 
 
-@pytest.fixture
-def own_run(world: World, tmp_path: Path) -> Path:
-    """A short run on a corpus that a test may change."""
-    shutil.copy(world.corpus, tmp_path / "corpus.jsonl")
-    out = tmp_path / "out"
-    rag_beam("chunk", input=tmp_path / "corpus.jsonl", passage_words=20, output=out / "passages")
+@pytest.fixture(scope="module")
+def made_run(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A short run on a corpus of its own, where it was made and a copy of it."""
+    home = tmp_path_factory.mktemp("run") / "home"
+    home.mkdir()
+    shutil.copy(world.corpus, home / "corpus.jsonl")
+    out = home / "out"
+    rag_beam("chunk", input=home / "corpus.jsonl", passage_words=20, output=out / "passages")
     rag_beam(
         "encode",
         passages=out / "passages",
@@ -28,11 +31,22 @@ def own_run(world: World, tmp_path: Path) -> Path:
     )
     made = {"embeddings": out / "embeddings", "passages": out / "passages"}
     rag_beam("index", **made, output=out / "index")
-    return out
+    return home, Path(shutil.copytree(home, home.with_name("copy")))
 
 
-def test_a_source_file_that_changed(own_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    corpus = tmp_path / "corpus.jsonl"
+@pytest.fixture
+def own_run(made_run: tuple[Path, Path]) -> Iterator[Path]:
+    """The run's output, beside its corpus; a test may change all of it."""
+    home, copy = made_run
+    yield home / "out"
+    for path in home.parent.iterdir():
+        if path != copy:
+            shutil.rmtree(path)
+    shutil.copytree(copy, home)
+
+
+def test_a_source_file_that_changed(own_run: Path, capsys: pytest.CaptureFixture) -> None:
+    corpus = own_run.parent / "corpus.jsonl"
     before = corpus.read_text()
     assert verify(capsys, own_run / "index").status == 0
     corpus.write_text(before + "\n")
@@ -46,10 +60,8 @@ def test_a_source_file_that_changed(own_run: Path, tmp_path: Path, capsys: pytes
     assert verify(capsys, own_run).status == 0
 
 
-def test_links_that_cannot_be_followed_are_no_errors(
-    own_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    corpus = tmp_path / "corpus.jsonl"
+def test_links_that_cannot_be_followed_are_no_errors(own_run: Path, capsys: pytest.CaptureFixture) -> None:
+    corpus = own_run.parent / "corpus.jsonl"
     corpus.unlink()
     said = verify(capsys, own_run)
     assert said.status == 0
@@ -59,25 +71,23 @@ def test_links_that_cannot_be_followed_are_no_errors(
     said = verify(capsys, own_run / "embeddings")
     assert said.status == 0
     assert said.skipped == {"inputs", "order"}
-    shutil.move(own_run / "embeddings", tmp_path / "elsewhere")
+    shutil.move(own_run / "embeddings", own_run.parent / "elsewhere")
     assert verify(capsys, own_run / "index").skipped == {"inputs", "order"}
 
 
-def test_a_run_that_was_moved_is_followed_within(
-    own_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    shutil.move(own_run, tmp_path / "moved")
-    said = verify(capsys, tmp_path / "moved")
+def test_a_run_that_was_moved_is_followed_within(own_run: Path, capsys: pytest.CaptureFixture) -> None:
+    shutil.move(own_run, own_run.parent / "moved")
+    said = verify(capsys, own_run.parent / "moved")
     assert said.status == 0
     assert said.failed == said.skipped == set(), said.text
 
 
 def test_an_input_that_is_another_data_set_now(
-    own_run: Path, world: World, tmp_path: Path, capsys: pytest.CaptureFixture
+    own_run: Path, world: World, capsys: pytest.CaptureFixture
 ) -> None:
     rag_beam(
         "chunk",
-        input=tmp_path / "corpus.jsonl",
+        input=own_run.parent / "corpus.jsonl",
         passage_words=10,
         overwrite=True,
         output=own_run / "passages",
@@ -97,7 +107,7 @@ def test_an_ancestor_whose_settings_were_edited(own_run: Path, capsys: pytest.Ca
 
 
 def test_an_index_that_has_grown_is_not_taken_for_another(
-    own_run: Path, world: World, tmp_path: Path, capsys: pytest.CaptureFixture
+    own_run: Path, world: World, capsys: pytest.CaptureFixture
 ) -> None:
     rag_beam(
         "retrieve",
@@ -107,13 +117,13 @@ def test_an_index_that_has_grown_is_not_taken_for_another(
         n_docs=2,
         output=own_run / "retrievals",
     )
-    (tmp_path / "ids.txt").write_text("d0#0\n")
-    rag_beam("index", delete=tmp_path / "ids.txt", output=own_run / "index")
+    (own_run.parent / "ids.txt").write_text("d0#0\n")
+    rag_beam("index", delete=own_run.parent / "ids.txt", output=own_run / "index")
     said = verify(capsys, own_run)
     assert said.status == 0, said.text
     assert said.skipped == {"inputs", "order"}
     assert "that index has grown since" in said.text
-    (tmp_path / "ids.txt").write_text("d0#1\n")
+    (own_run.parent / "ids.txt").write_text("d0#1\n")
     assert verify(capsys, own_run / "index").failed == {"inputs"}
 
 
@@ -123,7 +133,11 @@ def test_passages_and_models_made_elsewhere(
     mine = tmp_path / "mine.parquet"
     pq.write_table(read_table(world.made("passages")), mine)
     rag_beam(
-        "encode", passages=mine, encoder=world.passage_encoder, num_threads=1, output=tmp_path / "embeddings"
+        "encode",
+        passages=mine,
+        encoder=world.passage_encoder,
+        num_threads=1,
+        output=tmp_path / "embeddings",
     )
     said = verify(capsys, tmp_path / "embeddings")
     assert said.status == 0
