@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
@@ -257,3 +258,22 @@ def _read(path: str, remote: BinaryIO) -> bytes:
 
 STORAGE: Storage = BeamStorage()
 reach_with(STORAGE)
+
+
+@dataclass(frozen=True)
+class ShardCache:
+    """Where a worker keeps copies of an index that lies on a store, and how many bytes; it travels to the workers."""
+
+    folder: str | None = None
+    most_bytes: int | None = None
+
+    def storage(self) -> Storage:
+        """All paths, with the copies of objects kept there."""
+        if self == DEFAULT_CACHE:
+            return STORAGE
+        if self.folder is None:
+            return BeamStorage(default_copies(self.most_bytes))
+        return BeamStorage(FileCache(self.folder, self.most_bytes))
+
+
+DEFAULT_CACHE = ShardCache()

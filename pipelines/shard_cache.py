@@ -1,36 +1,14 @@
-"""Where workers keep copies of an index that lies on an object store, and how many bytes of them."""
-
-from dataclasses import dataclass
+"""Options of a stage that searches an index which may lie on an object store."""
 
 from pydantic import field_validator
 
-from pipelines.filesystems import STORAGE, BeamStorage, default_copies
+from pipelines.filesystems import ShardCache
 from pipelines.options import Settings, option
-from rag_core.file_cache import FileCache
-from rag_core.storage import Storage, is_local
-
-
-@dataclass(frozen=True)
-class ShardCache:
-    """Where and how much; small and picklable, so that it can travel to the workers."""
-
-    folder: str | None = None
-    most_bytes: int | None = None
-
-    def storage(self) -> Storage:
-        """All paths, with the copies of objects kept there."""
-        if self == BY_DEFAULT:
-            return STORAGE
-        if self.folder is None:
-            return BeamStorage(default_copies(self.most_bytes))
-        return BeamStorage(FileCache(self.folder, self.most_bytes))
-
-
-BY_DEFAULT = ShardCache()
+from rag_core.storage import is_local
 
 
 class ShardCacheSettings(Settings):
-    """Options of a stage that searches an index."""
+    """Where workers keep copies of the index, and how many bytes of them."""
 
     shard_cache_dir: str | None = option(
         "folder on a worker's own disk for copies of the files of an index on an object store; shared by the "

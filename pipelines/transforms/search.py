@@ -13,8 +13,7 @@ import pyarrow as pa
 
 from pipelines.dataset.reader import Dataset, open_dataset
 from pipelines.dataset.unit import Unit, UnitWriter, row_units
-from pipelines.filesystems import STORAGE
-from pipelines.shard_cache import BY_DEFAULT, ShardCache
+from pipelines.filesystems import DEFAULT_CACHE, STORAGE, ShardCache
 from pipelines.transforms.index_manifest import index_manifest
 from pipelines.transforms.models import limit_threads
 from pipelines.transforms.units import Work
@@ -50,7 +49,7 @@ class SearchIndex(Work):
         memory_bytes: int,
         num_threads: int,
         device: str,
-        shard_cache: ShardCache = BY_DEFAULT,
+        shard_cache: ShardCache = DEFAULT_CACHE,
     ):
         """Stores the settings.
 
@@ -118,7 +117,7 @@ class TakePassages(Work):
         n_docs: int,
         unit_rows: int,
         questions_table: str = "question_vectors",
-        shard_cache: ShardCache = BY_DEFAULT,
+        shard_cache: ShardCache = DEFAULT_CACHE,
     ):
         """Stores the settings.
 
@@ -168,7 +167,7 @@ class TakePassages(Work):
         return tiles[0] if len(tiles) == 1 else index.merge(tiles, self._n_docs)
 
 
-def open_index(folder: str, shard_cache: ShardCache = BY_DEFAULT) -> MipsIndex:
+def open_index(folder: str, shard_cache: ShardCache = DEFAULT_CACHE) -> MipsIndex:
     """A finished index, ready to be searched.
 
     Raises:

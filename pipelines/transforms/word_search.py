@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 from pipelines.dataset.reader import open_dataset
 from pipelines.dataset.unit import Unit, UnitWriter, row_units
-from pipelines.filesystems import STORAGE
-from pipelines.shard_cache import BY_DEFAULT, ShardCache
+from pipelines.filesystems import DEFAULT_CACHE, STORAGE, ShardCache
 from pipelines.transforms.search import open_index, results_batch
 from pipelines.transforms.units import Work
 from rag_core.bm25 import Bm25
@@ -34,7 +33,7 @@ class SearchWords(Work):
         question_block: int,
         k1: float,
         b: float,
-        shard_cache: ShardCache = BY_DEFAULT,
+        shard_cache: ShardCache = DEFAULT_CACHE,
     ):
         self._index_folder = index_folder
         self._questions_folder = questions_folder

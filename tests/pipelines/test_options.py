@@ -263,6 +263,8 @@ NOT_IN_FINGERPRINTS = {
     "memory_bytes",
     "batch_tokens",
     "shard_tiles",
+    "shard_cache_dir",
+    "shard_cache_bytes",
     "checkpoint_every",
     "profile",
     "append",  # the index that grows and what is added count instead
