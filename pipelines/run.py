@@ -69,6 +69,9 @@ in retriever/passage_encoder):
     retrievals: {stage: retrieve, index: index, questions: questions.jsonl, encoder: models/rag, n_docs: 5}
     answers:    {stage: generate, retrievals: retrievals, model: models/rag, model_type: rag_token}
     scores:     {stage: evaluate, predictions: answers, references: questions.jsonl}
+
+With `nights: 3` beside `output`, each run makes a folder of its own (out/night-000012/answers) of what changed since
+the last one, out/current.json tells which is each step's newest, and the last three are kept: docs/schedule.md.
 """
 
 

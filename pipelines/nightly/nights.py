@@ -108,7 +108,7 @@ class _Night:
         """The output of the night before, where it is what this night would make or is not to be looked at."""
         folder = self._last.steps[step.name]
         if step.stage.name in _KEPT_STAGES and not self._refresh:
-            print(f"    kept as it is in {folder}; --refresh looks for changes", flush=True)
+            print(printable_lines(f"    kept as it is in {folder}; --refresh looks for changes"), flush=True)
             manifest = read_manifest(STORAGE, join(self._job.output, folder))
         else:
             there = self._step(step.name, folder)

@@ -63,7 +63,9 @@ def answer(world: World, tmp_path: Path) -> Callable[..., pa.Table]:
     return run
 
 
-@pytest.mark.parametrize("kind", ANSWERING)
+@pytest.mark.parametrize(
+    "kind", [pytest.param("rag_sequence", marks=pytest.mark.slow), "rag_token", "labels"]
+)
 def test_what_is_kept_and_what_is_answered_again_are_a_full_run_byte_by_byte(
     nights: tuple[Path, Path], answer: Callable[..., pa.Table], tmp_path: Path, kind: str, monkeypatch: Any
 ) -> None:
@@ -79,6 +81,7 @@ def test_what_is_kept_and_what_is_answered_again_are_a_full_run_byte_by_byte(
     assert manifest.details["reused"]["fingerprint"] == manifest_of(tmp_path / "before").fingerprint
 
 
+@pytest.mark.slow
 def test_in_shared_batches_what_is_kept_is_as_it_was_and_the_rest_differs_by_rounding(
     nights: tuple[Path, Path], answer: Callable[..., pa.Table], tmp_path: Path
 ) -> None:
@@ -177,6 +180,7 @@ def test_changes_tell_the_answers_and_the_passages(
     assert status_of("verify", str(tmp_path / "changes")) == 0
 
 
+@pytest.mark.slow
 def test_equal_runs_have_no_changes(
     nights: tuple[Path, Path],
     answer: Callable[..., pa.Table],
