@@ -46,7 +46,9 @@ INPUTS = {
     "vector_bytes": Quantity(1_417, "bytes", "measured, docs/scale.md"),
     "stored_passage_bytes": Quantity(407, "bytes in an index", "measured, docs/scale.md"),
     "retrieval_bytes": Quantity(50 * 266, "bytes", "at most: the passages of a question as in their table"),
-    "answer_bytes": Quantity(50 * 266 + 50 * 40, "bytes", "at most: as retrievals, and five numbers a passage"),
+    "answer_bytes": Quantity(
+        50 * 266 + 50 * 40, "bytes", "at most: as retrievals, and five numbers a passage"
+    ),
     "corpus_bytes": Quantity(630, "bytes of text a passage", "measured, docs/scale.md"),
     # units and parts: the stages' defaults
     "rows_per_part": Quantity(50_000, "rows", "default of chunk"),
