@@ -24,7 +24,7 @@ from pipelines.dataset.withdrawal import withdrawn_on_mistake
 from pipelines.estimates.forecasts import Estimate, Forecasts
 from pipelines.exit_status import exit_status
 from pipelines.filesystems import STORAGE
-from pipelines.local_workers import run_with_workers
+from pipelines.local_workers import run_beside, run_with_workers
 from pipelines.options import CommandParser, S, StageSettings, add_arguments, parse
 from pipelines.progress import Progress
 from pipelines.runners import (
@@ -198,7 +198,7 @@ def _run_pipeline(tasks: list[Task], options: PipelineOptions) -> None:
         if not is_in_process(options):
             run(None)
         elif options.view_as(DirectOptions).direct_num_workers == 1:
-            run(FnApiRunner())
+            run_beside(run)
         else:  # a process each: threads would share one lock
             run_with_workers(run, [task.target for task in tasks])
     finally:  # Beam does so as a run ends: not where a signal ends the process before, or beside the run's thread

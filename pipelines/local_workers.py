@@ -1,4 +1,4 @@
-"""Worker processes of this machine, watched: Beam's local runner waits for ever for one that died."""
+"""Work on this machine, in this process or in others: the main thread waits, and heeds signals and dead workers."""
 
 import contextlib
 import os
@@ -20,6 +20,23 @@ from rag_core.errors import RagBeamError
 _POLL_SECONDS = 0.2
 
 
+def run_beside(run: Callable[[FnApiRunner], None]) -> None:
+    """Runs a pipeline whose work this process does, in a thread of its own.
+
+    Beam would do it in the calling thread. In the main one a signal would then wait for what is at work: here
+    it ends the process at once.
+
+    Args:
+      run: takes the runner, and returns when the pipeline has ended.
+    """
+    outcome: list[BaseException | None] = []
+    thread = threading.Thread(target=_keep_outcome, args=(run, FnApiRunner(), outcome), daemon=True)
+    thread.start()
+    thread.join()
+    if outcome[0] is not None:
+        raise outcome[0]
+
+
 class WorkerDied(RagBeamError):
     """A worker process ended before the work did. The runner still waits: only ending the process stops it."""
 
@@ -36,7 +53,7 @@ def run_with_workers(run: Callable[[FnApiRunner], None], targets: Iterable[Targe
     """
     with tempfile.TemporaryDirectory(prefix="rag-beam-", ignore_cleanup_errors=True) as folder:
         workers = _Workers(Path(folder))
-        outcome: list[Exception | None] = []
+        outcome: list[BaseException | None] = []
         thread = threading.Thread(target=_keep_outcome, args=(run, workers.runner(), outcome), daemon=True)
         thread.start()
         try:
@@ -90,11 +107,11 @@ class _Workers:
 
 
 def _keep_outcome(
-    run: Callable[[FnApiRunner], None], runner: FnApiRunner, outcome: list[Exception | None]
+    run: Callable[[FnApiRunner], None], runner: FnApiRunner, outcome: list[BaseException | None]
 ) -> None:
     try:
         run(runner)
-    except Exception as error:
+    except BaseException as error:
         outcome.append(error)
     else:
         outcome.append(None)

@@ -68,13 +68,13 @@ def end(process: subprocess.Popen) -> tuple[str, str]:
 
 @pytest.mark.usefixtures("heeded_interrupts")
 @pytest.mark.parametrize(
-    "signum, status, told",
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
-    ids=["SIGINT", "SIGTERM"],
+    "signum, status, told, at_once",
+    [(signal.SIGINT, 130, "interrupted", "1"), (signal.SIGTERM, 143, "terminated", "2")],
+    ids=["SIGINT", "SIGTERM, two units at work"],
 )
-def test_a_signal_ends_at_once_with_its_status_and_a_rerun_goes_on(tmp_path, signum, status, told):
+def test_a_signal_ends_at_once_with_its_status_and_a_rerun_goes_on(tmp_path, signum, status, told, at_once):
     trap = set_trap(tmp_path / "trap.json", "1-0", "wait")
-    process = start(tmp_path, trap)
+    process = start(tmp_path, trap, "--units_at_once", at_once)
     process.send_signal(signum)
     out, err = end(process)
     assert process.returncode == status
