@@ -7,8 +7,9 @@ import pytest
 from pipelines.dataset.manifest import read_manifest
 from pipelines.dataset.reader import open_dataset
 from pipelines.filesystems import STORAGE
-from tests.pipelines.commands import manifest_of, rag_beam, status_of
+from tests.pipelines.commands import manifest_of, rag_beam
 from tests.pipelines.conftest import PASSAGE_WORDS, World
+from tests.pipelines.damage import verify
 from tests.stores.server import BUCKET, Store
 
 OUT = f"s3://{BUCKET}/out"
@@ -140,9 +141,12 @@ def test_every_other_stage_and_command(remote, world, tmp_path, capsys):
     trained = [read_manifest(STORAGE, f"{out}/trained") for out in (OUT, local)]
     files = [{item["name"]: item["sha256"] for item in made.details["files"]} for made in trained if made]
     assert files[0] == files[1]
-    capsys.readouterr()
-    assert status_of("verify", f"{OUT}/scores", f"{OUT}/labels", f"{OUT}/trained", f"{OUT}/index") == 0
-    assert "FAILED" not in capsys.readouterr().out
+    remote_proofs, local_proofs = (
+        verify(capsys, *(f"{out}/{name}" for name in ("scores", "labels", "trained", "index")))
+        for out in (OUT, local)
+    )
+    assert (remote_proofs.status, remote_proofs.failed) == (0, set()), remote_proofs.text
+    assert remote_proofs.skipped == local_proofs.skipped
     for folder in ("index", "trained/model", "answers"):
         rag_beam("inspect", f"{OUT}/{folder}")
     rag_beam("inspect", f"{OUT}/answers", question_id="q0")
