@@ -1,11 +1,7 @@
-"""Commands in processes of their own, forked from one that has imported everything, so that a kill costs little.
-
-Nothing heavy is imported here: the forked process has it already, and who starts it does not need it.
-"""
+"""Commands in processes of their own, forked from one that has imported everything, so that a kill costs little."""
 
 import gc
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -19,26 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.kill_moments import Blow, Watch, strike
+from tests.forked import CONTEXT
 
 _SECONDS_TO_BEGIN = 300  # the first process waits for the imports of the one that it is forked from
 _SECONDS_TO_END = 600
 
 _STARTING = threading.Lock()  # starting a process looks after those that others wait for
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        "pipelines.run",
-        "tests.faults.kill_world",
-        "transformers.models.bart.modeling_bart",
-        "transformers.models.bert.tokenization_bert",
-        "transformers.models.dpr.tokenization_dpr",
-        "transformers.models.rag.modeling_rag",
-        "transformers.tokenization_utils_tokenizers",
-        "matplotlib.figure",
-        "rouge_score.rouge_scorer",
-        "sacrebleu",
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -80,8 +62,8 @@ class Child:
         """
         self._desk, self._blow = desk, blow
         desk.mkdir(parents=True, exist_ok=True)
-        self._ready, ready = _CONTEXT.Pipe(duplex=False)
-        self._process = _CONTEXT.Process(
+        self._ready, ready = CONTEXT.Pipe(duplex=False)
+        self._process = CONTEXT.Process(
             target=_run_command, args=(list(argv), str(outputs), str(desk), blow, ready), daemon=False
         )
         with _STARTING:
@@ -108,6 +90,10 @@ class Child:
         notes = [json.loads(line) for line in self._said("notes").splitlines()]
         return Ending(self.pid, status, seconds, notes, self._said("out"), self._said("err"))
 
+    def has_ended(self) -> bool:
+        """Whether it has."""
+        return self._ends_within(0)
+
     def _ends_within(self, seconds: float) -> bool:
         return bool(wait([self._process.sentinel], seconds))
 
@@ -118,7 +104,7 @@ class Child:
 
 def call(function: Callable[..., None], *arguments: Any) -> None:
     """Calls a function in a forked process, for what it imports."""
-    process = _CONTEXT.Process(target=function, args=arguments)
+    process = CONTEXT.Process(target=function, args=arguments)
     process.start()
     process.join()
     assert process.exitcode == 0, f"{function.__name__} ended with status {process.exitcode}"

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from random import Random
@@ -15,10 +13,10 @@ from pipelines.dataset.target import WORK
 from pipelines.heartbeat import read_notes
 from pipelines.transforms.units import ComputeUnitFn
 from tests.faults.kill_checks import differences
+from tests.faults.killed_child import Child
 from tests.pipelines.commands import rag_beam
 from tests.pipelines.conftest import World
 
-_ROOT = Path(__file__).parents[2]
 _SEED = Random().randrange(1 << 32)
 _UNITS = 20  # of the world's 80 passages
 
@@ -33,29 +31,22 @@ def options(world: World) -> dict[str, Any]:
     }
 
 
-def start(world: World, output: Path) -> subprocess.Popen:
-    """The stage with two workers, in a session of its own."""
+def start(world: World, output: Path) -> Child:
+    """The stage with two workers."""
     words = [word for name, value in options(world).items() for word in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "pipelines.encode", *words, "--output", str(output)]
-    return subprocess.Popen(
-        [*command, "--direct_num_workers", "2"],
-        cwd=_ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    command = ["encode", *words, "--output", str(output), "--direct_num_workers", "2"]
+    return Child(command, output.parent, output.parent / "desk")
 
 
 def whole_units(output: Path) -> set[str]:
     return {path.stem for path in (output / WORK / "units").glob("[0-9]*.parquet")}
 
 
-def kill_a_worker(launcher: subprocess.Popen, output: Path, units: int) -> set[str]:
+def kill_a_worker(launcher: Child, output: Path, units: int) -> set[str]:
     """Kills one that is at a unit, when so many units or more are whole; returns what it was at."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        assert launcher.poll() is None, launcher.communicate()
+        assert not launcher.has_ended(), launcher.ending()
         notes = list(read_notes(str(output / WORK / "progress"))) if len(whole_units(output)) >= units else []
         for pid in {note["pid"] for note in notes}:
             os.kill(pid, signal.SIGSTOP)  # so that what it is at is still true when it dies
@@ -77,14 +68,10 @@ def test_a_killed_workers_unit_is_named_and_done_by_the_rerun(
     units = Random(_SEED).randrange(_UNITS // 2)
     print(f"seed {_SEED}: a worker is killed after {units} units")
     launcher = start(world, output)
-    try:
-        at_work = kill_a_worker(launcher, output, units)
-        _, err = launcher.communicate(timeout=120)
-    finally:
-        launcher.kill()
-        launcher.wait()
-    assert launcher.returncode == 1
-    told = err.splitlines()[-1]
+    at_work = kill_a_worker(launcher, output, units)
+    ending = launcher.ending()
+    assert ending.status == 1
+    told = ending.err.splitlines()[-1]
     assert told.startswith("rag-beam: a worker process was killed by signal 9 ")
     assert any(f"while it computed {unit}. " in told for unit in at_work)
 

@@ -1,8 +1,7 @@
 """Two processes that train one model give what one gives."""
 
 import json
-import os
-import subprocess
+import socket
 import sys
 from pathlib import Path
 
@@ -12,12 +11,11 @@ import torch
 
 from rag_core.errors import UsageError
 from rag_core.training.replicas import Replicas
+from tests.forked import CONTEXT
 from tests.rag_core.mips.small_index import write_index
 from tests.rag_core.tiny_encoders import write_dpr_passage_encoder, write_dpr_question_encoder
 from tests.rag_core.tiny_generators import save_rag_checkpoint
-from tests.rag_core.training.two_processes import TRAINERS
-
-ROOT = Path(__file__).parents[3]
+from tests.rag_core.training.two_processes import TRAINERS, train
 
 
 def test_one_process_shares_nothing_and_needs_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,19 +51,18 @@ def test_a_missing_package_names_the_line_that_installs_it(monkeypatch: pytest.M
 def test_two_processes_give_the_losses_of_one(kind: str, tmp_path: Path) -> None:
     """Batches of 3 questions, so the shares differ in size; validation over 5."""
     arguments = _retriever(tmp_path) if kind == "retriever" else _rag(tmp_path)
-    program = [
-        *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
-        *("-m", "tests.rag_core.training.two_processes", kind, str(tmp_path), *arguments),
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    processes = [
+        CONTEXT.Process(target=train, args=(index, port, kind, str(tmp_path), arguments))
+        for index in range(2)
     ]
-    done = subprocess.run(
-        [sys.executable, *program],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
     expected = TRAINERS[kind](*arguments, Replicas())
     for index in range(2):
         found = json.loads((tmp_path / f"{index}.json").read_text())

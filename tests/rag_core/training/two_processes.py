@@ -1,12 +1,9 @@
-"""What each of two processes runs: trains a tiny model and writes the losses and scores it saw.
-
-usage: two_processes.py retriever OUTPUT_FOLDER QUESTION_ENCODER PASSAGE_ENCODER
-       two_processes.py rag OUTPUT_FOLDER CHECKPOINT INDEX
-"""
+"""What each of two processes runs: trains a tiny model and writes the losses and scores it saw."""
 
 import dataclasses
 import json
-import sys
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -63,9 +60,12 @@ def _told(learner: Learner, monitor: tuple[str, Direction], replicas: Replicas) 
 
 TRAINERS = {"retriever": train_retriever, "rag": train_rag}
 
-if __name__ == "__main__":
+
+def train(index: int, port: int, kind: str, output: str, arguments: Sequence[str]) -> None:
+    """Trains as one of two processes, with what `torchrun` tells each; writes what it saw to OUTPUT/INDEX.json."""
+    os.environ |= {"RANK": str(index), "LOCAL_RANK": str(index), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     replicas = Replicas.join("cpu")
-    kind, output, *arguments = sys.argv[1:]
     found = {"replica": dataclasses.astuple(replicas)[:2], "told": TRAINERS[kind](*arguments, replicas)}
-    Path(output, f"{replicas.index}.json").write_text(json.dumps(found))
+    Path(output, f"{index}.json").write_text(json.dumps(found))
