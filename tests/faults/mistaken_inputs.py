@@ -13,7 +13,9 @@ INPUTS = [
     Mistake("chunk", "--input {corpus}/deeper", "{corpus}/deeper: no file matches"),
     Mistake("chunk", "--input {text} --input_format parquet", "{text}: cannot be read as Parquet"),
     Mistake("chunk", "--input {latin_name}", r"caf\\udce9.jsonl.*not UTF-8"),
-    Mistake("chunk", "--input gs://bucket/corpus", r"gs://bucket/corpus: .*pip install 'rag-beam\[gcp\]'"),
+    Mistake(
+        "chunk", "--input attic://bucket/corpus", r"attic://bucket/corpus: .*pip install 'rag-beam\[gcp\]'"
+    ),
     Mistake("chunk", "--input {ground}/" + "long" * 80, "(long){{80}}"),
     Mistake("chunk", "--input {ground}/" + "long/" * 900, "long/long"),
     Mistake("encode", "--passages {missing}", "{missing}: no such folder or file; expected the passages"),

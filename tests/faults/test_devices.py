@@ -69,7 +69,7 @@ def without_faults(world: World, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-@pytest.mark.parametrize("holds", [1, 3])
+@pytest.mark.parametrize("holds", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_small_memory_gives_the_same_rows(
     world: World,
     tmp_path: Path,

@@ -51,23 +51,33 @@ def stop(folder: Path, *more: str, sources: Sources = RECORDS) -> None:
     trap.unlink()
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped, one of other records that was, and one that was not: `mine`, `others`, `undisturbed`."""
+    folder = tmp_path_factory.mktemp("runs")
+    others = [[[[f"x{record[0]}", *record[1:]] for record in unit] for unit in units] for units in RECORDS]
+    for name in ("mine", "others", "undisturbed"):
+        (folder / name).mkdir()
+    stop(folder / "mine")
+    stop(folder / "others", "--flavour", "other", sources=others)
+    assert run(folder / "undisturbed", sources=RECORDS) == 0
+    return folder
+
+
 @pytest.mark.parametrize("damage", UNIT_DAMAGE)
 @pytest.mark.parametrize("suffix", ["parquet", "keys", "rejects.parquet"])
 def test_a_file_of_a_unit_that_is_not_what_was_committed_is_not_taken(
-    tmp_path: Path, damage: str, suffix: str
+    runs: Path, tmp_path: Path, damage: str, suffix: str
 ) -> None:
-    stop(tmp_path)
-    (tmp_path / "others").mkdir()
-    others = [[[[f"x{record[0]}", *record[1:]] for record in unit] for unit in units] for units in RECORDS]
-    stop(tmp_path / "others", "--flavour", "other", sources=others)
-    victim = unit_file(tmp_path / "out", "0-0", suffix)
-    UNIT_DAMAGE[damage](victim, unit_file(tmp_path / "others" / "out", "0-0", suffix))
-    assert run(tmp_path) == 0
-    assert Counter(computed(tmp_path / "records.json")) == {"0-0": 2, "0-1": 1, "1-0": 2}
-    assert run(tmp_path, output="undisturbed") == 0
-    assert read_table(tmp_path / "out").equals(read_table(tmp_path / "undisturbed"))
-    assert read_rejects(tmp_path / "out") == read_rejects(tmp_path / "undisturbed")
-    assert manifest_of(tmp_path / "out").counts == manifest_of(tmp_path / "undisturbed").counts
+    mine = Path(shutil.copytree(runs / "mine", tmp_path / "mine"))
+    victim = unit_file(mine / "out", "0-0", suffix)
+    UNIT_DAMAGE[damage](victim, unit_file(runs / "others" / "out", "0-0", suffix))
+    assert run(mine) == 0
+    assert Counter(computed(mine / "records.json")) == {"0-0": 2, "0-1": 1, "1-0": 2}
+    undisturbed = runs / "undisturbed" / "out"
+    assert read_table(mine / "out").equals(read_table(undisturbed))
+    assert read_rejects(mine / "out") == read_rejects(undisturbed)
+    assert manifest_of(mine / "out").counts == manifest_of(undisturbed).counts
 
 
 @pytest.fixture
@@ -209,30 +219,33 @@ def training(world: World) -> Options:
     return training_options(world)
 
 
+@pytest.fixture(scope="module")
+def trainings(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training that was stopped, one at another rate that was, and one that was not, named as in `runs`."""
+    folder = tmp_path_factory.mktemp("trainings")
+    common = training_options(world)
+    with pytest.MonkeyPatch.context() as patch:
+        no_room_at(patch, "history.parquet")
+        for name, rate in (("mine", 1e-4), ("others", 2e-4)):
+            assert status_of("train_retriever", **common, learning_rate=rate, output=folder / name) == 1
+    rag_beam("train_retriever", **common, learning_rate=1e-4, output=folder / "undisturbed")
+    return folder
+
+
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "emptied", "of another run"])
 def test_a_checkpoint_that_is_not_the_runs_own_is_refused(
-    training: Options,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    damage: str,
+    training: Options, trainings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
     """In the middle of its weights, where torch would notice nothing."""
-    output = tmp_path / "out"
-    checkpoints = []
-    with monkeypatch.context() as patch:
-        no_room_at(patch, "history.parquet")
-        for folder, rate in ((output, 1e-4), (tmp_path / "others", 2e-4)):
-            assert status_of("train_retriever", **training, learning_rate=rate, output=folder) == 1
-            checkpoints.append(folder / WORK / "checkpoint.pt")
-    UNIT_DAMAGE[damage](*checkpoints)
-    told = refusal(capsys, output, "train_retriever", training | {"learning_rate": 1e-4})
-    assert f"{checkpoints[0]}: cannot be resumed from" in told
+    mine = Path(shutil.copytree(trainings / "mine", tmp_path / "mine"))
+    checkpoint = mine / WORK / "checkpoint.pt"
+    UNIT_DAMAGE[damage](checkpoint, trainings / "others" / WORK / "checkpoint.pt")
+    told = refusal(capsys, mine, "train_retriever", training | {"learning_rate": 1e-4})
+    assert f"{checkpoint}: cannot be resumed from" in told
     assert "remove it to start afresh" in told
-    checkpoints[0].unlink()
-    rag_beam("train_retriever", **training, learning_rate=1e-4, output=output)
-    rag_beam("train_retriever", **training, learning_rate=1e-4, output=tmp_path / "undisturbed")
-    assert history_of(output) == history_of(tmp_path / "undisturbed")
+    checkpoint.unlink()
+    rag_beam("train_retriever", **training, learning_rate=1e-4, output=mine)
+    assert history_of(mine) == history_of(trainings / "undisturbed")
 
 
 def test_a_checkpoint_of_an_earlier_version_is_resumed_from(
