@@ -19,7 +19,7 @@ _QUESTIONS_OF_A_FILE = 2
 def make_world(folder: str, files: int = FILES) -> None:
     """Writes inputs and models below a folder."""
     home = Path(folder)
-    _write_corpus(home / "corpus", files)
+    write_corpus(home / "corpus", files)
     _write_questions(home / "questions", files)
     _write_training_questions(home / "train.json", files)
     write_dpr_passage_encoder(home / "passage_encoder")
@@ -27,7 +27,7 @@ def make_world(folder: str, files: int = FILES) -> None:
     save_rag_checkpoint(home / "generator")
 
 
-def _write_corpus(folder: Path, files: int) -> None:
+def write_corpus(folder: Path, files: int) -> None:
     """Files of two formats by turns, as small files of one format share a unit; some records are bad."""
     folder.mkdir(parents=True)
     numbers = itertools.count()

@@ -13,33 +13,37 @@ from pipelines.dataset.target import WORK
 from pipelines.heartbeat import read_notes
 from pipelines.transforms.units import ComputeUnitFn
 from tests.faults.kill_checks import differences
+from tests.faults.kill_world import write_corpus
 from tests.faults.killed_child import Child
 from tests.pipelines.commands import rag_beam
-from tests.pipelines.conftest import World
+from tests.pipelines.conftest import PASSAGE_WORDS
 
 _SEED = Random().randrange(1 << 32)
-_UNITS = 20  # of the world's 80 passages
+_UNITS = 20  # a file each
 
 
-def options(world: World) -> dict[str, Any]:
+@pytest.fixture
+def options(tmp_path: Path) -> dict[str, Any]:
+    """Of `chunk`, whose workers start soonest."""
+    write_corpus(tmp_path / "corpus", _UNITS)
     return {
-        "passages": world.made("passages"),
-        "encoder": world.passage_encoder,
-        "unit_rows": 80 // _UNITS,
-        "num_threads": 1,
+        "input": f"{tmp_path}/corpus/*",
+        "passage_words": PASSAGE_WORDS,
+        "max_rejects": 1,
         "progress": "none",
     }
 
 
-def start(world: World, output: Path) -> Child:
+def start(options: dict[str, Any], output: Path) -> Child:
     """The stage with two workers."""
-    words = [word for name, value in options(world).items() for word in (f"--{name}", str(value))]
-    command = ["encode", *words, "--output", str(output), "--direct_num_workers", "2"]
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    command = ["chunk", *words, "--output", str(output), "--direct_num_workers", "2"]
     return Child(command, output.parent, output.parent / "desk")
 
 
 def whole_units(output: Path) -> set[str]:
-    return {path.stem for path in (output / WORK / "units").glob("[0-9]*.parquet")}
+    files = (output / WORK / "units").glob("[0-9]*.parquet")
+    return {path.stem for path in files if not path.name.endswith(".rejects.parquet")}
 
 
 def kill_a_worker(launcher: Child, output: Path, units: int) -> set[str]:
@@ -61,13 +65,13 @@ def kill_a_worker(launcher: Child, output: Path, units: int) -> set[str]:
 
 
 def test_a_killed_workers_unit_is_named_and_done_by_the_rerun(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed, output = tmp_path / "undisturbed" / "out", tmp_path / "killed" / "out"
-    rag_beam("encode", **options(world), output=undisturbed)
+    rag_beam("chunk", **options, output=undisturbed)
     units = Random(_SEED).randrange(_UNITS // 2)
     print(f"seed {_SEED}: a worker is killed after {units} units")
-    launcher = start(world, output)
+    launcher = start(options, output)
     at_work = kill_a_worker(launcher, output, units)
     ending = launcher.ending()
     assert ending.status == 1
@@ -85,7 +89,7 @@ def test_a_killed_workers_unit_is_named_and_done_by_the_rerun(
         return compute(self, unit)
 
     monkeypatch.setattr(ComputeUnitFn, "_compute", noted)
-    rag_beam("encode", **options(world), output=output)
+    rag_beam("chunk", **options, output=output)
     assert computed.isdisjoint(whole)
     assert len(computed | whole) == _UNITS
     assert differences(output, undisturbed) == []

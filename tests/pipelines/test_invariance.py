@@ -54,7 +54,7 @@ def by_two_workers(world: World, tmp_path_factory: pytest.TempPathFactory) -> Ca
     return made
 
 
-# embeddings: a killed worker's unit is encoded again to the bytes of one worker in tests/faults, too
+# workers that load a model are slow to start: those of retrieve stand for those of encode
 @pytest.mark.parametrize(
     "name", ["passages", "index", "retrievals", pytest.param("embeddings", marks=pytest.mark.slow)]
 )
