@@ -96,7 +96,10 @@ def test_only_some_steps(world: World, tmp_path: Path, capsys: pytest.CaptureFix
         ({"num_beams": 0}, "--num_beams 0"),
         ({"model_type": None}, "--model_type"),
         ({"output": "elsewhere"}, "has an output of its own"),
-        ({"beam": {"paralellism": 2}}, "step answers: beam: --paralellism: no such option; did you mean --parallelism"),
+        (
+            {"beam": {"paralellism": 2}},
+            "step answers: beam: --paralellism: no such option; did you mean --parallelism",
+        ),
         ({"beam": {"parallelism": "two"}}, "step answers: beam: argument --parallelism"),
         ({"beam": "--parallelism=2"}, "step answers: beam: expected Beam's options by name"),
     ],
