@@ -55,7 +55,9 @@ IDS = [f"{number:05d}" for number in np.random.default_rng(3).permutation(ROWS)]
 def build(folder, factory: str) -> dict:
     """Writes an index; returns its manifest's index object."""
     manifest = write_index(str(folder), IDS, VECTORS, (800, 2_800))
-    manifest = add_codes(STORAGE, str(folder), manifest, Factory.parse(factory, DIMENSION), VECTORS)
+    parsed = Factory.parse(factory, DIMENSION)
+    sample = VECTORS if parsed.train_rows_required() <= ROWS else clustered(parsed.train_rows_required(), 1)
+    manifest = add_codes(STORAGE, str(folder), manifest, parsed, sample)
     return manifest | {"effort": ALL.to_json()}
 
 
