@@ -36,6 +36,7 @@ class Ablations:
       seed: of each training.
       variants: those of `VARIANTS` that are tried.
       n_docs: with how many documents.
+      questions: of the sample, that are answered.
     """
 
     train: Path
@@ -45,6 +46,7 @@ class Ablations:
     seed: int
     variants: Sequence[str] = tuple(VARIANTS)
     n_docs: Sequence[int] = N_DOCS
+    questions: Path = _HERE / "world" / "questions.jsonl"
 
     def run_file(self) -> dict[str, Any]:
         """All steps, as `rag-beam run` takes them."""
@@ -72,7 +74,7 @@ class Ablations:
                 self._practice("validation_questions"),
                 TRAINED_N_DOCS,
             ),
-            ("bm25_sample", "index", str(world / "questions.jsonl"), max(self.n_docs)),
+            ("bm25_sample", "index", str(self.questions), max(self.n_docs)),
         ):
             yield (
                 name,
@@ -132,7 +134,7 @@ class Ablations:
 
     def _answers(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Retrievals of the sample's questions, answers with so many of them, scores."""
-        questions = str(_HERE / "world" / "questions.jsonl")
+        questions = str(self.questions)
         for model_type in MODEL_TYPES:
             for variant in self.variants:
                 model = f"{variant}_{model_type}/model"
@@ -202,7 +204,7 @@ class Ablations:
         """1.0 or 0.0 for each of the sample's questions: answered exactly, with as many documents as in training."""
         folder = self.output / f"{variant}_{model_type}_{TRAINED_N_DOCS}_answers"
         answers = {row["question_id"]: row["answer"] for row in read_rows(folder)}
-        with (_HERE / "world" / "questions.jsonl").open(encoding="utf-8") as file:
+        with self.questions.open(encoding="utf-8") as file:
             asked = [json.loads(line) for line in file]
         return np.array(
             [exact_match(answers[row["question_id"]], row["answers"]) for row in asked], np.float64

@@ -1,6 +1,7 @@
 """The run files of the examples: every step's stage and options exist and fit."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -75,11 +76,18 @@ def test_the_table_of_the_exchanged_index_has_matched_dates_on_its_diagonal(tmp_
 
 def test_what_training_gains_is_paired_over_questions_and_meant_over_seeds(tmp_path: Path) -> None:
     """Of two questions' answers with the first seed, and of one's with the second, only the trained one is right."""
-    with (FOLDER / "world" / "questions.jsonl").open(encoding="utf-8") as file:
-        asked = [json.loads(line) for line in file]
+    asked = [{"question_id": f"q{number}", "answers": [f"Aranth {number}"]} for number in range(200)]
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("".join(f"{json.dumps(row)}\n" for row in asked), encoding="utf-8")
     of_seeds = []
     for seed, better in ((0, 2), (1, 1)):
-        made = Ablations(tmp_path, tmp_path, tmp_path / f"seed_{seed}", steps=3, seed=seed, variants=COMPARED)
+        made = replace(
+            ablations(tmp_path),
+            output=tmp_path / f"seed_{seed}",
+            seed=seed,
+            variants=COMPARED,
+            questions=questions,
+        )
         for variant in COMPARED:
             right = 100 + better * (variant == "trained")
             rows = [
