@@ -72,11 +72,11 @@ def test_a_stage_is_done_by_a_process_of_the_pool(world: World, tmp_path: Path, 
     )
     made, expected = manifest_of(tmp_path / "passages"), manifest_of(world.made("passages"))
     assert (made.parts, made.counts) == (expected.parts, expected.counts)
-    [log] = [read_log(path) for path in log_files([pool.logs])]
-    assert log.bundles["passages"] > 0
-    assert log.units["passages"] == 1
     pool.process.send_signal(signal.SIGTERM)
     assert pool.process.wait() == 0
+    [log] = [read_log(path) for path in log_files([pool.logs])]
+    assert log.bundles["passages"] > 0, log.path.read_text()
+    assert log.units["passages"] == 1
 
 
 class Runner(
