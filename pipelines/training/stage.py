@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import transformers
 
 from pipelines.dataset.ledger import Counts, TooManyRejects, flood_message, is_flood
 from pipelines.dataset.lock import locked
@@ -23,7 +22,7 @@ from pipelines.training.history import check_plotting, write_history, write_plot
 from pipelines.training.model_files import check_model_files, commit_model, save_locally
 from pipelines.training.progress import TrainingProgress, no_warning
 from pipelines.training.settings import TrainSettings
-from pipelines.transforms.models import limit_threads, threads_per_worker
+from pipelines.transforms.models import limit_threads, quieten_transformers, threads_per_worker
 from rag_core.records import Reject
 from rag_core.storage import join
 from rag_core.tables import create_table
@@ -92,7 +91,7 @@ class TrainStage(Command[T]):
         check_plotting()
         replicas = Replicas.join(settings.device)
         limit_threads(threads_per_worker(settings.num_threads, replicas.count))
-        transformers.utils.logging.disable_progress_bar()  # the only bar is ours, where it is asked for
+        quieten_transformers()
         plan = self.plan(settings)
         target = plan.target
         with contextlib.ExitStack() as held:

@@ -112,10 +112,16 @@ class GeneratorLoader(ModelLoader):
 
 @functools.lru_cache(maxsize=1)
 def _load_once(loader: ModelLoader, stamp: str) -> Any:
+    quieten_transformers()
+    return loader._load()
+
+
+def quieten_transformers() -> None:
+    """Our own bar is on the terminal, and weights that are missing or misshapen are told in a sentence."""
     import transformers
 
-    transformers.utils.logging.disable_progress_bar()  # our own bar is on the terminal
-    return loader._load()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
 
 
 def default_batch_tokens(device: str) -> int:
