@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-
 from pipelines.dataset.ledger import Counts, TooManyRejects, flood_message, is_flood
 from pipelines.dataset.lock import locked
 from pipelines.dataset.manifest import Manifest, write_manifest
