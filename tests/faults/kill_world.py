@@ -137,8 +137,11 @@ def stages(world: Path, outputs: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def trainings(world: Path, outputs: Path) -> dict[str, dict[str, Any]]:
-    """The two train stages, 36 steps each of a whole world; the second searches the run's index. As `stages`."""
+def beside_the_run(world: Path, outputs: Path) -> dict[str, dict[str, Any]]:
+    """Steps that read what the run's have made: an approximate index, and the two train stages. As `stages`.
+
+    Of a whole world trainings take 36 steps each.
+    """
     common = {
         "epochs": 3,
         "learning_rate": 1e-3,
@@ -149,6 +152,13 @@ def trainings(world: Path, outputs: Path) -> dict[str, dict[str, Any]]:
         "batch_questions": 4,
     }
     return {
+        "approximate": {
+            "stage": "index",
+            "embeddings": str(outputs / "embeddings"),
+            "passages": str(outputs / "passages"),
+            "factory": "PCA8,HNSW8,RFlat",
+            "shard_rows": 6,
+        },
         "retriever": {
             "stage": "train_retriever",
             "questions": [str(world / "train.json")],

@@ -22,7 +22,7 @@ import yaml
 from tests.faults.kill_checks import Witness, differences
 from tests.faults.kill_moments import Blow, Undisturbed, draw
 from tests.faults.kill_rounds import Round, report
-from tests.faults.kill_world import FILES, make_world, stages, trainings
+from tests.faults.kill_world import FILES, beside_the_run, make_world, stages
 from tests.faults.killed_child import Child, Ending, call
 
 WHOLE_RUN = "run"
@@ -51,7 +51,7 @@ class Bench:
         self._folder, self._run_file = folder, folder / "run.yaml"
         # a step by itself reads what undisturbed ones have made, so that several can be struck together
         run = stages(folder / "world", self._reference)
-        self.steps: dict[str, dict[str, Any]] = run | trainings(folder / "world", self._reference)
+        self.steps: dict[str, dict[str, Any]] = run | beside_the_run(folder / "world", self._reference)
         self._in_run = list(run)
         if not (folder / "measured.json").exists():
             self._measure(files)
