@@ -63,6 +63,12 @@ class TrainRetrieverSettings(TrainSettings):
         "texts whose computation is in memory at a time: bounds memory, whatever the batch", 32, ge=1
     )
     hard_negatives: int = option("of each question in a batch, drawn from its own", 1, ge=0)
+    questions_per_title: int = option(
+        "so many questions whose passages share a title are in one batch, as far as there are: passages of one "
+        "document are then each other's negatives, and encoded once; 1: questions are mixed at random",
+        1,
+        ge=1,
+    )
     score_scale: float | None = option(
         "inner products are multiplied by it before the softmax; default: 1, but 20 where an --encoder "
         "normalises its vectors, whose scores are at most 1",
@@ -155,6 +161,7 @@ def _begin(
             batch_questions=settings.batch_questions,
             chunk_texts=settings.chunk_texts,
             hard_negatives=settings.hard_negatives,
+            questions_per_title=settings.questions_per_title,
             epochs=settings.epochs,
             max_steps=settings.max_steps,
             score_scale=score_scale,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rag_core.context import PassageText
-from rag_core.training.batches import EpochBatches
+from rag_core.training.batches import EpochBatches, Groups
 from rag_core.training.bi_encoder import BiEncoder
 from rag_core.training.examples import TrainingQuestion
 from rag_core.training.gradient_cache import Side, backward_by_chunks
@@ -32,6 +32,9 @@ class RetrieverTraining:
       batch_questions: questions whose passages are each other's negatives.
       chunk_texts: how many texts have a graph at a time: bounds memory, changes nothing else but dropout.
       hard_negatives: of each question, drawn anew at each step.
+      questions_per_title: up to so many questions whose positive passages share a title are in one batch:
+        passages of one document are then each other's negatives, and each is encoded once. 1: questions are
+        mixed at random.
       epochs: times that every question is used; a last batch that is not full is left out.
       max_steps: ends training before the epochs do; None: it does not.
       score_scale: inner products are multiplied by it before the softmax. 1 for DPR; normalised vectors
@@ -42,6 +45,7 @@ class RetrieverTraining:
     batch_questions: int = 64
     chunk_texts: int = 32
     hard_negatives: int = 1
+    questions_per_title: int = 1
     epochs: int = 40
     max_steps: int | None = None
     score_scale: float = 1.0
@@ -90,8 +94,15 @@ class RetrieverLearner:
         self._replicas.check_batch(settings.batch_questions)
         self._bi_encoder, self._questions, self._settings = bi_encoder, questions, settings
         self._validation = pool_of(validation) if validation else None
+        together = settings.questions_per_title
+        titles = [question.positives[0].title for question in questions] if together > 1 else []
         self._batches = EpochBatches(
-            len(questions), settings.batch_questions, settings.epochs, settings.seed, settings.max_steps
+            len(questions),
+            settings.batch_questions,
+            settings.epochs,
+            settings.seed,
+            settings.max_steps,
+            Groups(titles, together) if together > 1 else None,
         )
 
     @property
