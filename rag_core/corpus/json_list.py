@@ -76,7 +76,7 @@ class _Text:
         """Adds as much as is held, so that re-parsing costs no more than reading; False at the end."""
         parts = [self.held[self.start :]]
         before = len(parts[0])
-        wanted = 2 * before + 1
+        wanted = min(2 * before, MAX_RECORD_BYTES) + 1
         while before < wanted and (block := next(self._blocks, None)) is not None:
             try:
                 parts.append(self._decoder.decode(block))
