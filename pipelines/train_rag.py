@@ -69,6 +69,12 @@ class TrainRagSettings(ShardCacheSettings, TrainSettings):
         "train to classify: labels, each LABEL or LABEL=target text; a question's answer is its label", None
     )
     label_smoothing: float = option("of the targets", 0.0, ge=0, lt=1)
+    abstention: float = option(
+        "weight of the loss by which the generator learns to say nothing where a document holds no answer, lest it "
+        "copies something else; answer with --min_new_tokens 1",
+        0.0,
+        ge=0,
+    )
     batch_questions: int = option("questions of a step", 64, ge=1)
     chunk_questions: int = option(
         "questions whose computation is in memory at a time: bounds memory, whatever the batch", 8, ge=1
@@ -103,6 +109,10 @@ class TrainRagSettings(ShardCacheSettings, TrainSettings):
             raise ValueError("--n_docs 0: closed book reads no documents; give --questions")
         if self.questions is not None and (self.index is None) == (self.n_docs > 0):
             raise ValueError("--questions need an --index to search, or --n_docs 0 for closed book")
+        if self.abstention and (self.label_set is not None or self.n_docs == 0):
+            raise ValueError(
+                "--abstention: is about documents without an answer; neither labels nor closed book"
+            )
         if self.freeze_retriever and self.index is None:
             raise ValueError("--freeze_retriever: without --index no question encoder is trained")
         return self
@@ -230,6 +240,7 @@ def _begin(
             epochs=settings.epochs,
             max_steps=settings.max_steps,
             label_smoothing=settings.label_smoothing,
+            abstention=settings.abstention,
             max_target_tokens=settings.max_target_tokens,
             precision=settings.precision,
             seed=settings.seed,

@@ -17,14 +17,12 @@ from torch import Tensor, nn
 
 from rag_core.context import PassageText
 from rag_core.mips.index import MipsIndex
-from rag_core.training.rag_loss import document_scores
+from rag_core.training.rag_loss import NO_SCORE, document_scores
 
 _SEARCH_BYTES = 1 << 28
 _TEXTS_KEPT = 200_000  # passages whose texts stay in memory: some 150 MB
 _FEWEST_TO_JUDGE = 8  # questions of a batch; fewer may well be about the same
 _EVEN = 0.99
-NO_SCORE = -1e9
-"""The score of a document that is not there: finite, so that gradients are, and of prior 0."""
 
 
 @dataclass(frozen=True)

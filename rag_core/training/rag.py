@@ -8,9 +8,11 @@ from torch import nn
 
 from rag_core.answers import Answer, DecodingSettings, RetrievedQuestion
 from rag_core.classification import LabelDistribution, LabelSet, classify_questions
+from rag_core.context import PassageText
 from rag_core.decoding import generate_answers
 from rag_core.errors import UsageError
 from rag_core.metrics.answers import exact_match
+from rag_core.metrics.retrieval import AnswerStrings
 from rag_core.training.ahead import Ahead
 from rag_core.training.batches import EpochBatches
 from rag_core.training.documents import Documents, DocumentSource, RagQuestion, RetrievalWatch
@@ -31,6 +33,7 @@ class RagTraining:
       epochs: times that every question is used with every answer; a last batch that is not full is left out.
       max_steps: ends training before the epochs do; None: it does not.
       label_smoothing: ε, see `rag_nll`.
+      abstention: λ, see `rag_nll`: documents without an answer are taught to give none.
       max_target_tokens: of an answer, the end token included; longer ones are cut.
       precision: of the generator's forward passes.
       seed: of the order of questions.
@@ -42,6 +45,7 @@ class RagTraining:
     epochs: int = 10
     max_steps: int | None = None
     label_smoothing: float = 0.0
+    abstention: float = 0.0
     max_target_tokens: int = 32
     precision: Precision = "float32"
     seed: int = 0
@@ -174,9 +178,17 @@ class RagLearner:
         ]
         contexts = self._model.generator.contexts.batch(asked)
         examples = [
-            RagExample(of_question, pair.target) for of_question, pair in zip(contexts, pairs, strict=True)
+            RagExample(of_question, pair.target, self._holding(pair.question, passages))
+            for of_question, pair, passages in zip(contexts, pairs, documents.passages, strict=True)
         ]
         return _Chunk(documents, examples)
+
+    def _holding(self, question: RagQuestion, passages: Sequence[PassageText]) -> list[bool]:
+        """Whether each passage holds an answer, in its title or its text; [] where nobody asks."""
+        if not self._settings.abstention:
+            return []
+        answers = AnswerStrings(question.answers)
+        return [answers.found_in(f"{passage.title} {passage.text}") for passage in passages]
 
     def _nll(self, chunk: _Chunk) -> torch.Tensor:
         generator = self._model.generator
@@ -187,7 +199,9 @@ class RagLearner:
                 generator.prompt,
                 chunk.documents.scores,
                 chunk.examples,
-                self._settings.label_smoothing if self._model.generator.model.training else 0.0,
+                self._settings.label_smoothing if generator.model.training else 0.0,
+                self._settings.abstention,
+                generator.end_token,
             )
 
     def _correct(self, questions: Sequence[RagQuestion], documents: Documents) -> float:
@@ -210,6 +224,7 @@ class RagLearner:
             "fast" if self._settings.model_type == "rag_sequence" else "beam",
             num_beams=1,
             max_new_tokens=self._settings.max_target_tokens,
+            min_new_tokens=1 if self._settings.abstention else 0,
         )
         answers = generate_answers(generator, asked, decoding)
         return sum(

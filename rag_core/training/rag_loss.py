@@ -25,6 +25,8 @@ from rag_core.marginalize import (
 from rag_core.padding import pad_rows
 
 ModelType = Literal["rag_sequence", "rag_token"]
+NO_SCORE = -1e9
+"""The score of a document that is not there: finite, so that gradients are, and of prior 0."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,12 @@ class RagExample:
     Attributes:
       contexts: token ids of `title / text // question`, one for each of its K documents.
       target: token ids of the answer, the end token among them where it counts.
+      holding: whether each document holds an answer; only looked at with an abstention weight.
     """
 
     contexts: Sequence[Sequence[int]]
     target: Sequence[int]
+    holding: Sequence[bool] = ()
 
 
 def document_scores(question_vectors: Tensor, passage_vectors: Tensor) -> Tensor:
@@ -57,11 +61,19 @@ def rag_nll(
     doc_scores: Tensor,
     examples: Sequence[RagExample],
     label_smoothing: float = 0.0,
+    abstention: float = 0.0,
+    end_token: int = 0,
 ) -> Tensor:
     """−log p(y|x) of each question under RAG-Sequence or RAG-Token, by teacher forcing.
 
     With label smoothing ε, log p of a target token becomes (1 − ε) log p(y_t) + ε / V Σ_v log p(v): for
     RAG-Token of the mixture's distribution, for RAG-Sequence of each document's, before the marginal.
+
+    −log p(y|x) alone leaves what the generator reads in other documents as it is: their share of the gradient is
+    their share of the answer, next to nothing. With an abstention weight λ they are taught to say nothing:
+    λ / K Σ_z −log p(end|x,z) over the documents that hold no answer is added, and where none holds one it is
+    all there is, as the answer could only be made up (not of the paper; like SQuAD 2.0's questions without an
+    answer, Rajpurkar et al. 2018).
 
     Args:
       generator: a seq2seq model of `transformers`, in the mode that it is to compute in.
@@ -69,12 +81,14 @@ def rag_nll(
       doc_scores: [B, K].
       examples: B, each with K contexts.
       label_smoothing: ε, in [0, 1).
+      abstention: λ; with one, each example tells which of its documents hold an answer.
+      end_token: what the generator says in place of an answer.
 
     Returns:
       float64 [B].
 
     Raises:
-      ValueError: a question has another number of contexts than scores, or an empty target.
+      ValueError: a question has another number of contexts, or of marks for these, than scores, or an empty target.
     """
     count, n_docs = doc_scores.shape
     if len(examples) != count or any(len(example.contexts) != n_docs for example in examples):
@@ -85,7 +99,30 @@ def rag_nll(
     targets, mask = targets.to(doc_scores.device), mask.bool().to(doc_scores.device)
     logits = _logits(generator, prompt, examples, targets.repeat_interleave(n_docs, dim=0))
     logits = logits.view(count, n_docs, *logits.shape[1:])  # [B, K, T, V]
-    of_targets = token_log_probs(logits, targets.unsqueeze(1).expand(-1, n_docs, -1))
+    nll = _marginal_nll(model_type, doc_scores, logits, targets, mask, label_smoothing)
+    if not abstention:
+        return nll
+    holding = torch.tensor([[*example.holding] for example in examples], device=doc_scores.device)
+    if holding.shape != doc_scores.shape:
+        raise ValueError(f"expected {n_docs} marks for each of {count} examples, as there are scores")
+    ends = torch.full((count, n_docs, 1), end_token, device=doc_scores.device)
+    silence = -token_log_probs(logits[:, :, :1], ends).squeeze(-1)  # [B, K]
+    there = doc_scores > NO_SCORE
+    silence = silence.masked_fill(holding | ~there, 0.0).sum(dim=1) / there.sum(dim=1)
+    made_up = ~(holding & there).any(dim=1)
+    return nll.masked_fill(made_up, 0.0) + abstention * silence
+
+
+def _marginal_nll(
+    model_type: ModelType,
+    doc_scores: Tensor,
+    logits: Tensor,
+    targets: Tensor,
+    mask: Tensor,
+    label_smoothing: float,
+) -> Tensor:
+    """−log p(y|x), float64 [B], from logits [B, K, T, V] and targets with their mask [B, T]."""
+    of_targets = token_log_probs(logits, targets.unsqueeze(1).expand(-1, logits.shape[1], -1))
     if model_type == "rag_sequence":
         if label_smoothing:
             of_targets = of_targets.lerp(_mean_log_probs(logits), label_smoothing)

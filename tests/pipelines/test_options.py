@@ -295,9 +295,9 @@ def test_fingerprints_leave_out_paths_device_threads_progress_and_memory(stage):
         ("classify", {"label_set", "n_docs", "dtype"}),
         (
             "train_retriever",
-            {"batch_questions", "chunk_texts", "score_scale", "precision", "seed", "patience"},
+            {"batch_questions", "questions_per_title", "chunk_texts", "score_scale", "precision", "seed"},
         ),
-        ("train_rag", {"n_docs", "model_type", "freeze_retriever", "label_smoothing", "label_set", "seed"}),
+        ("train_rag", {"n_docs", "model_type", "freeze_retriever", "label_smoothing", "abstention", "seed"}),
     ],
 )
 def test_fingerprints_cover_what_changes_a_value_or_a_units_boundary(stage, names):

@@ -16,7 +16,6 @@ from rag_core.mips.index import MipsIndex
 from rag_core.model_files import model_fingerprint
 from rag_core.storage import LocalStorage
 from rag_core.training.documents import (
-    NO_SCORE,
     Documents,
     GivenDocuments,
     NoDocuments,
@@ -26,6 +25,7 @@ from rag_core.training.documents import (
     collapse_warning,
 )
 from rag_core.training.rag import RagLearner, RagTraining
+from rag_core.training.rag_loss import NO_SCORE
 from rag_core.training.rag_model import RagModel
 from rag_core.training.run import TrainingRun, TrainingSettings
 from tests.rag_core.mips.small_index import open_index, write_index
@@ -205,9 +205,10 @@ def given(*scores: float) -> RagQuestion:
     return RagQuestion("q", "what ?", ("Paris",), passages, scores)
 
 
-def test_filling_up_with_documents_changes_no_loss(checkpoint: str) -> None:
+@pytest.mark.parametrize("abstention", [0.0, 0.5])
+def test_filling_up_with_documents_changes_no_loss(checkpoint: str, abstention: float) -> None:
     """A question with fewer documents than its neighbour has the loss that it has alone."""
-    settings = RagTraining("rag_sequence", batch_questions=1, epochs=1)
+    settings = RagTraining("rag_sequence", batch_questions=1, epochs=1, abstention=abstention)
     losses = []
     for held_out in ([given(3.0)], [given(1.0, 0.5, -1.0)], [given(3.0), given(1.0, 0.5, -1.0)]):
         model = load(checkpoint, question_encoder=False)

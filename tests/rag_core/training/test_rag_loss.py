@@ -147,3 +147,41 @@ def test_label_smoothing_is_its_definition(
     examples = [RagExample(contexts_of(generator, question), target)]
     loss = rag_nll(model_type, model, generator.prompt, scores, examples, label_smoothing=epsilon)
     assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_abstention_is_its_definition(
+    generator: Generator, model_type: Literal["rag_sequence", "rag_token"]
+) -> None:
+    """Documents without an answer are to end at once; where none has one, nothing else is learned."""
+    weight, end = 0.7, generator.end_token
+    holding = [[True, False, False], [False, False, False], [True, True, True]]
+    questions = random_questions(6, [3, 3, 3])
+    model = eager_model(generator)
+    silence = [
+        [
+            -token_log_probs(model, generator.prompt, context, [end])[0]
+            for context in contexts_of(generator, question)
+        ]
+        for question in questions
+    ]
+    scores = torch.tensor(np.stack([question.scores for question in questions]))
+    plain = examples_of(generator, questions)
+    marked = [
+        RagExample(example.contexts, example.target, marks)
+        for example, marks in zip(plain, holding, strict=True)
+    ]
+    without = rag_nll(model_type, model, generator.prompt, scores, plain).tolist()
+    loss = rag_nll(
+        model_type, model, generator.prompt, scores, marked, abstention=weight, end_token=end
+    ).tolist()
+    assert loss == pytest.approx(
+        [
+            without[0] + weight * (silence[0][1] + silence[0][2]) / 3,
+            weight * sum(silence[1]) / 3,
+            without[2],
+        ],
+        abs=1e-9,
+    )
+    with pytest.raises(ValueError, match="expected 3 marks for each of 3 examples"):
+        rag_nll(model_type, model, generator.prompt, scores, plain, abstention=weight, end_token=end)
