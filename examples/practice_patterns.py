@@ -1,7 +1,8 @@
 """Sentence patterns for practice: the sample's shared ones, and many more that the sample has not.
 
 They stand in `examples/sentences/practice`, a list of lines for each kind. `(a|b)` in a line stands for
-either, so a line gives one pattern or several.
+either, so a line gives one pattern or several. The shared ones are few, and would hardly be met among these:
+they are drawn more often.
 """
 
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 from examples.patterns import PRACTICE, SHARED, Domain, Pattern, read_domain
 from examples.tables import SENTENCES, Tables
 
+_OF_THE_SAMPLE = 0.3  # of what is drawn, patterns that the sample shares
 _CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
 
 
@@ -34,24 +36,26 @@ def extend_domain(domain: Domain, path: Path) -> Domain:
         prefix = ".".join([domain.name, *kind, PRACTICE])
         return tuple(Pattern(f"{prefix}.{key}", PRACTICE, text) for key, text in _expanded(lines))
 
+    def extended(shared: tuple[Pattern, ...], lines: Sequence[str], *kind: str) -> tuple[Pattern, ...]:
+        more = practice(lines, *kind)
+        turns = _OF_THE_SAMPLE / (1 - _OF_THE_SAMPLE) * len(more) / len(shared)
+        return (*shared * max(1, round(turns)), *more)
+
     attributes: Mapping[str, Mapping[str, Sequence[str]]] = table["attributes"]
     return replace(
         domain,
-        introductions=(*domain.introductions, *practice(table["introductions"], "introduction")),
+        introductions=extended(domain.introductions, table["introductions"], "introduction"),
         attributes={
             name: replace(
                 attribute,
-                statements=(
-                    *attribute.statements,
-                    *practice(attributes[name]["statements"], name, "statement"),
-                ),
-                questions=(*attribute.questions, *practice(attributes[name]["questions"], name, "question")),
-                claims=(*attribute.claims, *practice(attributes[name]["claims"], name, "claim")),
+                statements=extended(attribute.statements, attributes[name]["statements"], name, "statement"),
+                questions=extended(attribute.questions, attributes[name]["questions"], name, "question"),
+                claims=extended(attribute.claims, attributes[name]["claims"], name, "claim"),
             )
             for name, attribute in domain.attributes.items()
         },
-        distractors=(*domain.distractors, *practice(table["distractors"], "distractor")),
-        fillers=(*domain.fillers, *practice(table["fillers"], "filler")),
+        distractors=extended(domain.distractors, table["distractors"], "distractor"),
+        fillers=(*domain.fillers, *practice(table["fillers"], "filler")),  # an article has each once
     )
 
 

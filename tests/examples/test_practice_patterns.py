@@ -54,15 +54,25 @@ def test_practice_has_nothing_reserved_and_the_sample_nothing_for_practice(pract
 
 
 def test_there_are_many_of_each_kind_with_ids_of_their_own(practice):
-    patterns = [pattern for domain in practice.values() for group in kinds(domain) for pattern in group]
+    patterns = {pattern for domain in practice.values() for group in kinds(domain) for pattern in group}
     assert len({pattern.pattern_id for pattern in patterns}) == len(patterns) > 1500
     for domain in practice.values():
         for group in kinds(domain):
-            assert len({pattern.text for pattern in group}) == len(group)
+            assert len({pattern.text for pattern in group}) == len(set(group))
         for attribute in domain.attributes.values():
             for group in (attribute.statements, attribute.questions, attribute.claims):
-                assert len(group) >= 20
+                assert len(set(group)) >= 20
                 assert all(pattern.text.endswith((".", "?")) for pattern in group)
+
+
+def test_shared_patterns_are_drawn_more_often_than_they_are_many(practice):
+    for domain in practice.values():
+        for attribute in domain.attributes.values():
+            for group in (attribute.statements, attribute.questions, attribute.claims):
+                shared = [pattern for pattern in group if pattern.split == SHARED]
+                assert len(set(shared)) / len(set(group)) < 0.15
+                assert len(shared) / len(group) == pytest.approx(0.3, abs=0.05)
+        assert len(set(domain.fillers)) == len(domain.fillers)
 
 
 def test_no_practice_pattern_shares_a_run_of_words_with_a_reserved_one(practice, tables):
