@@ -17,7 +17,7 @@ def compose_training_row(
     """A question or claim with its passages.
 
     Positive are the passages that state the fact, the entity's own first; for a claim that cannot be
-    decided any passage of its entity's article. Hard negatives are other passages of the same article
+    decided all passages of its entity's article, in random order. Hard negatives are other passages of the same article
     and passages about entities of like names or of the same group, in random order.
 
     Args:
@@ -31,7 +31,7 @@ def compose_training_row(
     if positives:
         candidates = [(own, number) for number in numbers]
     else:
-        positives, candidates = [(own, rng.choice(numbers))], []
+        positives, candidates = [(own, number) for number in rng.sample(numbers, len(numbers))], []
     positives = list(dict.fromkeys(positives))
     candidates += passages_of_others(world.entities[own], asked.fact.attribute, world, rng)
     negatives = [place for place in dict.fromkeys(candidates) if place not in positives]
