@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from rag_core.errors import UsageError, WriteFailed
+from rag_core.file_lock import lock_file
 from rag_core.storage import is_no_room
 
 _LEFT_FREE = 0.1  # of what the disk has for copies, where nobody says how many bytes
@@ -182,18 +183,7 @@ class FileCache:
 
     def _locked(self, name: str, how: int) -> int:
         """A descriptor of a file of the folder, locked."""
-        path = self._path(name)
-        while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(descriptor, how)
-                with contextlib.suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                        return descriptor
-            except BaseException:
-                os.close(descriptor)
-                raise
-            os.close(descriptor)  # it was removed between open and flock: try again
+        return lock_file(self._path(name), how)
 
     def _entries(self) -> dict[str, int]:
         """Bytes of each key's copies, whole or not."""

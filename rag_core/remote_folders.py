@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 
 from rag_core.errors import UsageError
+from rag_core.file_lock import lock_file
 from rag_core.storage import Storage, file_name, is_local, join
 
 _COPY_BYTES = 8 << 20
@@ -72,6 +73,8 @@ def _name(parts: list[str]) -> str:
 
 @contextlib.contextmanager
 def _alone(path: str) -> Iterator[None]:
-    with open(path, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = lock_file(path, fcntl.LOCK_EX)
+    try:
         yield
+    finally:
+        os.close(lock)

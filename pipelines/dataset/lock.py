@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from pipelines.dataset.target import LOCK
 from rag_core.errors import UsageError
+from rag_core.file_lock import lock_file
 from rag_core.storage import is_local, is_no_room, write_failure
 
 
@@ -36,26 +37,17 @@ def locked(folder: str) -> Iterator[None]:
     if os.path.isfile(folder):
         raise UsageError(f"--output {folder}: is a file; give a folder")
     path = os.path.join(folder, LOCK)
-    while True:
-        try:
-            os.makedirs(folder, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            if is_no_room(error):
-                raise write_failure(path, error) from error
-            raise UsageError(f"--output {folder}: cannot be written ({error.strerror})") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _holder(descriptor)
-            os.close(descriptor)
-            raise LockedFolder(
-                f"--output {folder}: {holder} is working on it; wait for it, or give another folder"
-            ) from None
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                break
-        os.close(descriptor)  # the holder ended and removed the file between open and flock: try again
+    try:
+        os.makedirs(folder, exist_ok=True)
+        descriptor = lock_file(path, fcntl.LOCK_EX | fcntl.LOCK_NB, 0o666)
+    except BlockingIOError:
+        raise LockedFolder(
+            f"--output {folder}: {_holder(path)} is working on it; wait for it, or give another folder"
+        ) from None
+    except OSError as error:
+        if is_no_room(error):
+            raise write_failure(path, error) from error
+        raise UsageError(f"--output {folder}: cannot be written ({error.strerror})") from error
     try:
         holder = {
             "pid": os.getpid(),
@@ -73,9 +65,11 @@ def locked(folder: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _holder(descriptor: int) -> str:
+def _holder(path: str) -> str:
+    """Who wrote its name into the lock; it may have ended by now."""
     try:
-        holder = json.loads(os.pread(descriptor, 4096, 0))
+        with open(path, encoding="utf-8") as file:
+            holder = json.load(file)
         return f"process {holder['pid']} on {holder['host']} (since {holder['since']}: {holder['command']})"
-    except (ValueError, KeyError):
+    except (OSError, ValueError, KeyError):
         return "another run"

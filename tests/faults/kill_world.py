@@ -137,10 +137,10 @@ def stages(world: Path, outputs: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def beside_the_run(world: Path, outputs: Path) -> dict[str, dict[str, Any]]:
+def beside_the_run(world: Path, outputs: Path, files: int) -> dict[str, dict[str, Any]]:
     """Steps that read what the run's have made: an approximate index, and the two train stages. As `stages`.
 
-    Of a whole world trainings take 36 steps each.
+    Of a whole world trainings take 36 steps each, and the index has enough vectors to be trained on.
     """
     common = {
         "epochs": 3,
@@ -156,7 +156,7 @@ def beside_the_run(world: Path, outputs: Path) -> dict[str, dict[str, Any]]:
             "stage": "index",
             "embeddings": str(outputs / "embeddings"),
             "passages": str(outputs / "passages"),
-            "factory": "PCA8,HNSW8,RFlat",
+            "factory": "PCA8,HNSW8,RFlat" if files >= FILES else "HNSW8,RFlat",
             "shard_rows": 6,
         },
         "retriever": {

@@ -51,7 +51,7 @@ class Bench:
         self._folder, self._run_file = folder, folder / "run.yaml"
         # a step by itself reads what undisturbed ones have made, so that several can be struck together
         run = stages(folder / "world", self._reference)
-        self.steps: dict[str, dict[str, Any]] = run | beside_the_run(folder / "world", self._reference)
+        self.steps: dict[str, dict[str, Any]] = run | beside_the_run(folder / "world", self._reference, files)
         self._in_run = list(run)
         if not (folder / "measured.json").exists():
             self._measure(files)
