@@ -149,6 +149,7 @@ def _run(work: Path, output: str, options: dict[str, Any], *flags: str) -> float
             "model": model,
             "model_type": options["model_type"],
             "max_new_tokens": 24,
+            "min_new_tokens": 1,
             "own_batches": True,
         },
     }

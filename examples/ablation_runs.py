@@ -60,7 +60,7 @@ class Ablations:
         """The sample's index, and BM25's documents of practice and of sample questions."""
         world = _HERE / "world"
         corpus = [str(world / "corpus" / "*.jsonl"), str(world / "leaders_2024.jsonl")]
-        encoder = str(self.train / "retriever" / "passage_encoder")
+        encoder = str(self.train / "retriever_3" / "passage_encoder")
         yield "passages", {"stage": "chunk", "input": corpus}
         yield "embeddings", {"stage": "encode", "passages": "passages", "encoder": encoder}
         yield "index", {"stage": "index", "embeddings": "embeddings", "passages": "passages"}
@@ -97,11 +97,11 @@ class Ablations:
         }
         searched = asked | {
             "index": str(self.train / "index"),
-            "question_encoder": str(self.train / "retriever" / "question_encoder"),
+            "question_encoder": str(self.train / "retriever_3" / "question_encoder"),
             "n_docs": TRAINED_N_DOCS,
         }
         of_variant = {
-            "closed": asked | {"n_docs": 0},
+            "closed": asked | {"n_docs": 0, "abstention": 0.0},
             "bm25": {
                 "retrievals": ["bm25_practice"],
                 "validation": ["bm25_held_out"],
@@ -116,7 +116,7 @@ class Ablations:
                     f"{variant}_{model_type}",
                     {
                         "stage": "train_rag",
-                        "model": str(self.train / "reader_2" / "model"),
+                        "model": str(self.train / "reader_4" / "model"),
                         "model_type": model_type,
                         "batch_questions": 32,
                         "chunk_questions": 16,
@@ -127,6 +127,7 @@ class Ablations:
                         "warmup_steps": 20,
                         "validate_every": self.steps,
                         "best_by": "correct",
+                        "abstention": 0.5,
                         "seed": self.seed,
                     }
                     | of_variant[variant],
@@ -172,6 +173,7 @@ class Ablations:
                             "model_type": model_type,
                             "n_docs": n_docs,
                             "max_new_tokens": 24,
+                            "min_new_tokens": 1,
                         },
                     )
                     yield (

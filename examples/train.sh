@@ -7,16 +7,19 @@ export PATH="$PWD/.venv/bin:$PATH"
 
 seq 11 22 | xargs -P "$(nproc)" -L 1 python -m examples.practice --output out/practice --worlds 20 --validation_worlds 1 \
     --lookups 20000 --validation_lookups 50 --retriever_rows 5000 --validation_retriever_rows 50 --seed
+seq 71 72 | xargs -P "$(nproc)" -L 1 python -m examples.practice --output out/practice_titles --worlds 20 \
+    --validation_worlds 1 --lookups 10000 --validation_lookups 200 --retriever_rows 40000 \
+    --validation_retriever_rows 300 --hard_negatives 0 --seed
 python -m examples.practice --output out/practice_rag --worlds 10 --validation_worlds 1 --lookups 100 \
     --validation_lookups 100 --retriever_rows 100 --validation_retriever_rows 100 --seed 2
 python -m examples.make_models --practice out/practice --output out/start
 
 steps() { rag-beam run examples/train.yaml --only "$@"; }
 
-steps retriever passages embeddings index & searching=$!
+steps retriever retriever_2 retriever_3 passages embeddings index & searching=$!
 steps reader_1
-steps claims_1 claims_2 & judging=$!
-steps reader_2
+steps claims_1 claims_2 claims_3 & judging=$!
+steps reader_2 reader_3 reader_4
 wait "$searching"
 wait "$judging"
 steps rag_labels & judging=$!

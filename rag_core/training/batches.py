@@ -8,6 +8,31 @@ import numpy as np
 from rag_core.errors import UsageError
 
 
+class Groups:
+    """Rows that belong together, as those with a name in common do."""
+
+    def __init__(self, names: Sequence[Hashable], most: int):
+        """Stores the names.
+
+        Args:
+          names: of each row.
+          most: so many rows of a name stand together, drawn anew in each epoch; those left over are fewer.
+        """
+        numbers: dict[Hashable, int] = {}
+        self._numbers = np.array([numbers.setdefault(name, len(numbers)) for name in names])
+        self._most = most
+
+    def order(self, draw: np.random.Generator) -> np.ndarray:
+        """All rows, int64 [rows]: within a name at random, cut into runs, and these at random."""
+        mixed = draw.permutation(len(self._numbers))
+        by_name = mixed[np.argsort(self._numbers[mixed], kind="stable")]
+        names = self._numbers[by_name]
+        begins = np.searchsorted(names, names)  # where each row's name begins
+        offsets = np.arange(len(names)) - begins
+        runs = np.split(by_name, np.flatnonzero(offsets % self._most == 0)[1:])
+        return np.concatenate([runs[number] for number in draw.permutation(len(runs))])
+
+
 class EpochBatches:
     """Full batches of all epochs; the rows that are left over at an epoch's end are left out of it.
 
@@ -22,7 +47,7 @@ class EpochBatches:
         epochs: int,
         seed: int,
         max_steps: int | None = None,
-        groups: "Groups | None" = None,
+        groups: Groups | None = None,
     ):
         """Stores what the order is drawn from.
 
@@ -50,31 +75,6 @@ class EpochBatches:
     def place(self, step: int) -> tuple[int, int]:
         """The epoch of a step, and its number in the epoch."""
         return divmod(step, self._steps_an_epoch)
-
-
-class Groups:
-    """Rows that belong together, as those with a name in common do."""
-
-    def __init__(self, names: Sequence[Hashable], most: int):
-        """Stores the names.
-
-        Args:
-          names: of each row.
-          most: so many rows of a name stand together, drawn anew in each epoch; those left over are fewer.
-        """
-        numbers: dict[Hashable, int] = {}
-        self._numbers = np.array([numbers.setdefault(name, len(numbers)) for name in names])
-        self._most = most
-
-    def order(self, draw: np.random.Generator) -> np.ndarray:
-        """All rows, int64 [rows]: within a name at random, cut into runs, and these at random."""
-        mixed = draw.permutation(len(self._numbers))
-        by_name = mixed[np.argsort(self._numbers[mixed], kind="stable")]
-        names = self._numbers[by_name]
-        begins = np.searchsorted(names, names)  # where each row's name begins
-        offsets = np.arange(len(names)) - begins
-        runs = np.split(by_name, np.flatnonzero(offsets % self._most == 0)[1:])
-        return np.concatenate([runs[number] for number in draw.permutation(len(runs))])
 
 
 @functools.lru_cache(maxsize=1)

@@ -120,6 +120,20 @@ def test_an_interrupted_run_gives_the_floats_of_one_that_was_not(
         assert torch.equal(found, expected)
 
 
+def test_questions_about_a_document_stand_in_a_batch_together(folders: tuple[str, str]) -> None:
+    """Their passages are each other's negatives."""
+    passages = [[PassageText(title, f"text {number}") for number in range(2)] for title in "ABCDEF"]
+    questions = [question(0, passage) for of_document in passages for passage in of_document]
+    steps = RetrieverTraining(batch_questions=4, hard_negatives=0, epochs=2, questions_per_title=2)
+    learner = RetrieverLearner(BiEncoder.load(*folders, device="cpu"), questions, steps)
+    for step in range(learner.total_steps):
+        found = learner.batch(step).passages
+        assert sorted(passage.title for passage in found) == sorted(
+            2 * [*{passage.title for passage in found}]
+        )
+        assert len({passage.title for passage in found}) == 2
+
+
 def test_it_learns(folders: tuple[str, str]) -> None:
     learner = learner_of(folders, RetrieverTraining(batch_questions=10, hard_negatives=2, epochs=40))
     run = run_of(learner, TrainingSettings(learning_rate=2e-3, warmup_steps=5))
