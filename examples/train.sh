@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes examples/models anew: practice text, models to start from, training, and a copy of what was trained.
-# About ten minutes on a GPU, a day on a CPU. Interrupted, the same command goes on.
+# About a quarter of an hour on a GPU, a day on a CPU. Interrupted, the same command goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
@@ -22,7 +22,7 @@ steps claims_1 claims_2 claims_3 & judging=$!
 steps reader_2 reader_3 reader_4
 wait "$searching"
 wait "$judging"
-steps rag_labels & judging=$!
+steps rag_labels_1 rag_labels & judging=$!
 steps rag_token & mixing=$!
 steps rag_sequence
 wait "$mixing"
