@@ -60,7 +60,7 @@ class Ablations:
         """The sample's index, and BM25's documents of practice and of sample questions."""
         world = _HERE / "world"
         corpus = [str(world / "corpus" / "*.jsonl"), str(world / "leaders_2024.jsonl")]
-        encoder = str(self.train / "retriever_3" / "passage_encoder")
+        encoder = str(self.train / "retriever_2" / "passage_encoder")
         yield "passages", {"stage": "chunk", "input": corpus}
         yield "embeddings", {"stage": "encode", "passages": "passages", "encoder": encoder}
         yield "index", {"stage": "index", "embeddings": "embeddings", "passages": "passages"}
@@ -97,7 +97,7 @@ class Ablations:
         }
         searched = asked | {
             "index": str(self.train / "index"),
-            "question_encoder": str(self.train / "retriever_3" / "question_encoder"),
+            "question_encoder": str(self.train / "retriever_2" / "question_encoder"),
             "n_docs": TRAINED_N_DOCS,
         }
         of_variant = {
@@ -116,12 +116,12 @@ class Ablations:
                     f"{variant}_{model_type}",
                     {
                         "stage": "train_rag",
-                        "model": str(self.train / "reader_4" / "model"),
+                        "model": str(self.train / "reader_2" / "model"),
                         "model_type": model_type,
-                        "batch_questions": 32,
-                        "chunk_questions": 16,
+                        "batch_questions": 64,
+                        "chunk_questions": 64,
                         "max_target_tokens": 24,
-                        "max_validation": 300,
+                        "max_validation": 400,
                         "max_steps": self.steps,
                         "learning_rate": 3e-4,
                         "warmup_steps": 20,

@@ -17,8 +17,9 @@ def compose_training_row(
     """A question or claim with its passages.
 
     Positive are the passages that state the fact, the entity's own first; for a claim that cannot be
-    decided all passages of its entity's article, in random order. Hard negatives are other passages of the same article
-    and passages about entities of like names or of the same group, in random order.
+    decided all passages of its entity's article, in random order. Half of the hard negatives are other
+    passages of the same article, as far as there are; the rest are of articles about entities of like names
+    or of the same group.
 
     Args:
       hard_negatives: how many at most.
@@ -28,22 +29,19 @@ def compose_training_row(
     positives = [
         (document, number) for document, number, _ in world.edition.evidence.places.get(asked.fact, ())
     ]
-    if positives:
-        candidates = [(own, number) for number in numbers]
-    else:
-        positives, candidates = [(own, number) for number in rng.sample(numbers, len(numbers))], []
-    positives = list(dict.fromkeys(positives))
-    candidates += passages_of_others(world.entities[own], asked.fact.attribute, world, rng)
-    negatives = [place for place in dict.fromkeys(candidates) if place not in positives]
+    article = [(own, number) for number in rng.sample(numbers, len(numbers))]
+    positives = list(dict.fromkeys(positives)) or article
+    others = dict.fromkeys(passages_of_others(world.entities[own], asked.fact.attribute, world, rng))
+    negatives = [place for place in article if place not in positives][: hard_negatives // 2]
+    elsewhere = [place for place in others if place not in positives]
+    negatives += rng.sample(elsewhere, min(hard_negatives - len(negatives), len(elsewhere)))
     return {
         "question_id": asked.row["question_id"],
         "question": asked.row["question"],
         "answers": asked.row["answers"],
         "positive_ctxs": [_context(place, world) for place in positives],
         "negative_ctxs": [],
-        "hard_negative_ctxs": [
-            _context(place, world) for place in rng.sample(negatives, min(hard_negatives, len(negatives)))
-        ],
+        "hard_negative_ctxs": [_context(place, world) for place in negatives],
     }
 
 

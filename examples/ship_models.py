@@ -22,7 +22,7 @@ def ship(train: Path, models: Path = MODELS) -> None:
     Args:
       train: what `rag-beam run examples/train.yaml` wrote.
     """
-    sources = {"passage_encoder": train / "retriever_3" / "passage_encoder"}
+    sources = {"passage_encoder": train / "retriever_2" / "passage_encoder"}
     sources |= {name: train / name / "model" for name in RAG_CHECKPOINTS}
     for name, source in sources.items():
         shutil.rmtree(models / name, ignore_errors=True)

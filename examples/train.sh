@@ -5,27 +5,30 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
 
-seq 11 22 | xargs -P "$(nproc)" -L 1 python -m examples.practice --output out/practice --worlds 20 --validation_worlds 1 \
-    --lookups 20000 --validation_lookups 50 --retriever_rows 5000 --validation_retriever_rows 50 --seed
-seq 71 72 | xargs -P "$(nproc)" -L 1 python -m examples.practice --output out/practice_titles --worlds 20 \
-    --validation_worlds 1 --lookups 10000 --validation_lookups 200 --retriever_rows 40000 \
-    --validation_retriever_rows 300 --hard_negatives 0 --seed
-python -m examples.practice --output out/practice_rag --worlds 10 --validation_worlds 1 --lookups 100 \
-    --validation_lookups 100 --retriever_rows 100 --validation_retriever_rows 100 --seed 2
+practice() { # FOLDER WORLDS ROWS SEED...: worlds and rows of each seed
+    local folder=$1 worlds=$2 rows=$3
+    shift 3
+    printf '%s\n' "$@" | xargs -P "$(nproc)" -L 1 python -m examples.practice --output "$folder" \
+        --worlds "$worlds" --validation_worlds 1 --lookups "$rows" --validation_lookups 100 \
+        --retriever_rows "$rows" --validation_retriever_rows 100 --hard_negatives 4 --seed
+}
+practice out/practice 5 2500 {11..26}
 python -m examples.make_models --practice out/practice --output out/start
+practice out/practice_more 20 10000 {31..44}
+practice out/practice_rag 10 100 2 3
 
 steps() { rag-beam run examples/train.yaml --only "$@"; }
 
-steps retriever retriever_2 retriever_3 passages embeddings index & searching=$!
+steps retriever_1 retriever_2 passages embeddings index & searching=$!
 steps reader_1
-steps claims_1 claims_2 claims_3 & judging=$!
-steps reader_2 reader_3 reader_4
+steps claims_1 claims_2 & judging=$!
+steps reader_2
 wait "$searching"
-wait "$judging"
-steps rag_labels_1 rag_labels & judging=$!
 steps rag_token & mixing=$!
+wait "$judging"
+steps rag_labels & labelling=$!
 steps rag_sequence
 wait "$mixing"
-wait "$judging"
+wait "$labelling"
 
 python -m examples.ship_models --train out/train

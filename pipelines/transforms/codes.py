@@ -23,7 +23,7 @@ from rag_core.mips.factory import EXACT, Factory
 from rag_core.mips.index import MipsIndex
 from rag_core.mips.price import RECALL_AT, Price, recall
 from rag_core.mips.shard import ShardInfo
-from rag_core.mips.tuning import Sample, choose, table, tune
+from rag_core.mips.tuning import Sample, choose_effort, table, tune
 from rag_core.peak_memory import PeakMemory
 from rag_core.storage import join
 
@@ -191,7 +191,7 @@ class MeasurePrice(Work):
             recall_at=self._measuring.recall_at,
             memory_bytes=self._measuring.memory_bytes,
         )
-        best = choose(trials, self._measuring.wanted_recall)
+        best = choose_effort(trials, self._measuring.wanted_recall)
         for line in table(trials, self._measuring.recall_at):
             print(f"index: {line}")
         if self._measuring.min_recall is not None and best.recall < self._measuring.min_recall:

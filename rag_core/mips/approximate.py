@@ -94,18 +94,22 @@ def approximate_search(
     n_docs = min(n_docs, live)
     if not live:  # every row is gone
         return no_result(len(questions))
-    # the slack makes up for candidates that the codes put in another order
-    width = min(live, max(n_docs * effort.refine_factor, n_docs + 8))
+    width = candidates(effort, n_docs, live)
     scores = np.empty((len(questions), n_docs), dtype=np.float32)
     rows = np.empty((len(questions), n_docs), dtype=np.int64)
     keep = sum(shard.bytes for shard in codes) <= memory_bytes // 2
     step = max(1, memory_bytes // 4 // (width * _CANDIDATE_BYTES))
     for start in range(0, len(questions), step):
         part = slice(start, start + step)
-        candidates = _propose(codes, questions[part], width, effort, gone, keep)
-        found = _decide(vectors, questions[part], candidates, n_docs, ids_of)
+        proposed = _propose(codes, questions[part], width, effort, gone, keep)
+        found = _decide(vectors, questions[part], proposed, n_docs, ids_of)
         scores[part], rows[part] = found.scores, found.rows
     return SearchResult(scores, rows)
+
+
+def candidates(effort: Effort, n_docs: int, live: int) -> int:
+    """How many of the live rows FAISS proposes for a question; a few more make up for the codes' order."""
+    return min(live, max(n_docs * effort.refine_factor, n_docs + 8))
 
 
 def search_codes(

@@ -13,7 +13,7 @@ from rag_core.mips.codes import add_codes, sample_rows
 from rag_core.mips.factory import EXACT, Factory
 from rag_core.mips.index import MipsIndex
 from rag_core.mips.shard import write_shard
-from rag_core.mips.tuning import Sample, Trial, choose, tune
+from rag_core.mips.tuning import Sample, Trial, choose_effort, quickest_factory, tune
 from rag_core.storage import LocalStorage
 
 AUTO = "auto"
@@ -76,7 +76,7 @@ def choose_factory(
         sample = Sample.take(exact, questions, own_rows, recall_at, memory_bytes)
         seconds = time.perf_counter() - began
         size = vectors.itemsize * vectors.shape[1]
-        trials = [Trial(EXACT, None, 1.0, 1.0, len(questions) / seconds, size)]
+        trials = [Trial(EXACT, None, 1.0, 1.0, len(questions) / seconds, size, len(vectors) * size)]
         wanted = candidate_factories(len(live), index.dimension, memory_bytes)
         for text, whole_text in _paired(len(vectors), index.dimension, wanted):
             factory = Factory.parse(text, index.dimension)
@@ -91,9 +91,9 @@ def choose_factory(
                 recall_at=recall_at,
                 memory_bytes=memory_bytes,
             )
-            best = choose(efforts, min_recall)
+            best = choose_effort(efforts, min_recall)
             trials.append(dataclasses.replace(best, factory=whole_text))
-    return choose(trials, min_recall).factory, trials
+    return quickest_factory(trials, min_recall).factory, trials
 
 
 def _paired(rows: int, dimension: int, wanted: list[str]) -> Iterator[tuple[str, str]]:

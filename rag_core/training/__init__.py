@@ -3,9 +3,10 @@
 from rag_core.training.examples import TrainingQuestion, mine_hard_negatives, read_dpr_training
 from rag_core.training.gradient_cache import Side, backward_by_chunks
 from rag_core.training.in_batch import in_batch_nll, positive_ranks
-from rag_core.training.rag_loss import RagExample, document_scores, rag_nll
+from rag_core.training.rag_loss import Abstention, RagExample, document_scores, rag_nll
 
 __all__ = [
+    "Abstention",
     "RagExample",
     "Side",
     "TrainingQuestion",

@@ -17,7 +17,7 @@ from rag_core.training.ahead import Ahead
 from rag_core.training.batches import EpochBatches
 from rag_core.training.documents import Documents, DocumentSource, RagQuestion, RetrievalWatch
 from rag_core.training.precision import Precision, forward_precision
-from rag_core.training.rag_loss import ModelType, RagExample, rag_nll
+from rag_core.training.rag_loss import Abstention, ModelType, RagExample, rag_nll
 from rag_core.training.rag_model import RagModel
 from rag_core.training.replicas import Replicas
 
@@ -33,7 +33,7 @@ class RagTraining:
       epochs: times that every question is used with every answer; a last batch that is not full is left out.
       max_steps: ends training before the epochs do; None: it does not.
       label_smoothing: ε, see `rag_nll`.
-      abstention: λ, see `rag_nll`: documents without an answer are taught to give none.
+      abstention: weight λ of documents without an answer, which are taught to give none; see `rag_nll`.
       max_target_tokens: of an answer, the end token included; longer ones are cut.
       precision: of the generator's forward passes.
       seed: of the order of questions.
@@ -191,7 +191,7 @@ class RagLearner:
         return [answers.found_in(f"{passage.title} {passage.text}") for passage in passages]
 
     def _nll(self, chunk: _Chunk) -> torch.Tensor:
-        generator = self._model.generator
+        generator, weight = self._model.generator, self._settings.abstention
         with forward_precision(self._settings.precision, generator.device):
             return rag_nll(
                 self._settings.model_type,
@@ -200,8 +200,7 @@ class RagLearner:
                 chunk.documents.scores,
                 chunk.examples,
                 self._settings.label_smoothing if generator.model.training else 0.0,
-                self._settings.abstention,
-                generator.end_token,
+                Abstention(weight, generator.end_token) if weight else None,
             )
 
     def _correct(self, questions: Sequence[RagQuestion], documents: Documents) -> float:

@@ -36,12 +36,25 @@ class RagExample:
     Attributes:
       contexts: token ids of `title / text // question`, one for each of its K documents.
       target: token ids of the answer, the end token among them where it counts.
-      holding: whether each document holds an answer; only looked at with an abstention weight.
+      holding: whether each document holds an answer; only looked at with abstention.
     """
 
     contexts: Sequence[Sequence[int]]
     target: Sequence[int]
     holding: Sequence[bool] = ()
+
+
+@dataclass(frozen=True)
+class Abstention:
+    """How documents that hold no answer are taught to give none.
+
+    Attributes:
+      weight: λ, see `rag_nll`.
+      end_token: what the generator says in place of an answer.
+    """
+
+    weight: float
+    end_token: int
 
 
 def document_scores(question_vectors: Tensor, passage_vectors: Tensor) -> Tensor:
@@ -61,8 +74,7 @@ def rag_nll(
     doc_scores: Tensor,
     examples: Sequence[RagExample],
     label_smoothing: float = 0.0,
-    abstention: float = 0.0,
-    end_token: int = 0,
+    abstention: Abstention | None = None,
 ) -> Tensor:
     """−log p(y|x) of each question under RAG-Sequence or RAG-Token, by teacher forcing.
 
@@ -70,7 +82,7 @@ def rag_nll(
     RAG-Token of the mixture's distribution, for RAG-Sequence of each document's, before the marginal.
 
     −log p(y|x) alone leaves what the generator reads in other documents as it is: their share of the gradient is
-    their share of the answer, next to nothing. With an abstention weight λ they are taught to say nothing:
+    their share of the answer, next to nothing. With abstention of weight λ they are taught to say nothing:
     λ / K Σ_z −log p(end|x,z) over the documents that hold no answer is added, and where none holds one it is
     all there is, as the answer could only be made up (not of the paper; like SQuAD 2.0's questions without an
     answer, Rajpurkar et al. 2018).
@@ -81,8 +93,7 @@ def rag_nll(
       doc_scores: [B, K].
       examples: B, each with K contexts.
       label_smoothing: ε, in [0, 1).
-      abstention: λ; with one, each example tells which of its documents hold an answer.
-      end_token: what the generator says in place of an answer.
+      abstention: with it, each example tells which of its documents hold an answer; None: nothing is added.
 
     Returns:
       float64 [B].
@@ -100,17 +111,17 @@ def rag_nll(
     logits = _logits(generator, prompt, examples, targets.repeat_interleave(n_docs, dim=0))
     logits = logits.view(count, n_docs, *logits.shape[1:])  # [B, K, T, V]
     nll = _marginal_nll(model_type, doc_scores, logits, targets, mask, label_smoothing)
-    if not abstention:
+    if abstention is None:
         return nll
     holding = torch.tensor([[*example.holding] for example in examples], device=doc_scores.device)
     if holding.shape != doc_scores.shape:
         raise ValueError(f"expected {n_docs} marks for each of {count} examples, as there are scores")
-    ends = torch.full((count, n_docs, 1), end_token, device=doc_scores.device)
+    ends = torch.full((count, n_docs, 1), abstention.end_token, device=doc_scores.device)
     silence = -token_log_probs(logits[:, :, :1], ends).squeeze(-1)  # [B, K]
     there = doc_scores > NO_SCORE
     silence = silence.masked_fill(holding | ~there, 0.0).sum(dim=1) / there.sum(dim=1)
     made_up = ~(holding & there).any(dim=1)
-    return nll.masked_fill(made_up, 0.0) + abstention * silence
+    return nll.masked_fill(made_up, 0.0) + abstention.weight * silence
 
 
 def _marginal_nll(

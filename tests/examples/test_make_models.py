@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from examples.compose import write_world
-from examples.make_models import WIDTH, main, read_texts
+from examples.make_models import ENCODER_WIDTH, main, read_texts
 from examples.start_weights import draw_generator
 
 FOLDERS = {
@@ -75,7 +75,7 @@ def test_untrained_encoders_already_compare_words(models):
                 padding=True,
             )
         ).pooler_output
-    assert asked.shape == (4, WIDTH)
+    assert asked.shape == (4, ENCODER_WIDTH)
     assert (asked @ read.T).argmax(dim=1).tolist() == [0, 1, 2, 3]
 
 

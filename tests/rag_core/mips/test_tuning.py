@@ -9,7 +9,7 @@ from rag_core.mips.auto import candidate_factories, choose_factory
 from rag_core.mips.codes import add_codes
 from rag_core.mips.factory import EXACT, Factory
 from rag_core.mips.price import recall
-from rag_core.mips.tuning import Sample, Trial, choose, table, tune
+from rag_core.mips.tuning import Sample, Trial, choose_effort, quickest_factory, table, tune
 from rag_core.storage import LocalStorage
 from tests.rag_core.mips.small_index import open_index, write_index
 
@@ -42,7 +42,7 @@ def tuned(folder, text: str, min_recall: float):
 @pytest.mark.parametrize("text", ["IVF32,Flat", "HNSW8", "IVF32,PQ8x4fs,RFlat", "SQ8"])
 def test_the_chosen_effort_reaches_the_floor_and_less_does_not(tmp_path, text) -> None:
     index, sample, trials = tuned(tmp_path, text, 0.9)
-    best = choose(trials, 0.9)
+    best = choose_effort(trials, 0.9)
     assert best.recall >= 0.9
     found = index.search(QUESTIONS, 20, memory_bytes=MEMORY, effort=best.effort)
     assert recall(found, sample.exact, 20).value == pytest.approx(best.recall, abs=0.02)
@@ -54,20 +54,38 @@ def test_the_chosen_effort_reaches_the_floor_and_less_does_not(tmp_path, text) -
 def test_without_refining_coarse_codes_do_not_reach_it(tmp_path) -> None:
     _, _, trials = tuned(tmp_path, "PQ4x4", 0.9)
     assert len(trials) == 1
-    assert choose(trials, 0.9).recall < 0.9
+    assert choose_effort(trials, 0.9).recall < 0.9
 
 
-def test_the_quickest_of_those_that_reach_the_floor_is_chosen_else_the_best_recall() -> None:
+def test_an_effort_is_chosen_by_what_it_reads_and_a_factory_by_the_clock() -> None:
     trials = [
-        Trial("a", None, 0.99, 0.99, 10.0, 8.0),
-        Trial("b", None, 0.97, 0.96, 30.0, 8.0),
-        Trial("c", None, 0.96, 0.94, 90.0, 8.0),
+        Trial("a", None, 0.99, 0.99, 10.0, 8.0, 100.0),
+        Trial("b", None, 0.97, 0.96, 30.0, 8.0, 200.0),
+        Trial("c", None, 0.96, 0.94, 90.0, 8.0, 50.0),
     ]
-    assert choose(trials, 0.95).factory == "b"
-    assert choose(trials, 0.995).factory == "a"  # none does
+    assert quickest_factory(trials, 0.95).factory == "b"
+    assert choose_effort(trials, 0.95).factory == "a"
+    for choose in (quickest_factory, choose_effort):
+        assert choose(trials, 0.995).factory == "a"  # none reaches it
     shown = list(table(trials, 20))
     assert "recall@20" in shown[0]
     assert [line.split()[0] for line in shown[1:]] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "codes_read"),
+    [
+        ("IVF32,Flat", lambda effort: 4_000 * effort.nprobe / 32),
+        ("HNSW8", lambda effort: 16 * effort.ef_search),
+    ],
+)
+def test_what_an_effort_reads_is_counted_from_codes_and_candidates(tmp_path, text, codes_read) -> None:
+    index, _, trials = tuned(tmp_path, text, 2.0)  # out of reach: all are tried
+    for trial in trials:
+        candidates = max(20 * trial.effort.refine_factor, 28)
+        expected = codes_read(trial.effort) * index.code_bytes / 4_000 + candidates * 16 * 4
+        assert trial.bytes_read == pytest.approx(expected)
+    assert len(trials) > 3
 
 
 def test_candidates_fit_memory_and_have_rows_enough_to_train() -> None:

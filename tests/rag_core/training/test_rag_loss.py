@@ -9,7 +9,7 @@ import torch
 
 from rag_core.answers import RetrievedQuestion
 from rag_core.generator import Generator
-from rag_core.training import RagExample, document_scores, rag_nll
+from rag_core.training import Abstention, RagExample, document_scores, rag_nll
 from tests.rag_core.oracles import contexts_of, eager_model, log_prior, random_questions, token_log_probs
 from tests.rag_core.tiny_generators import tiny_bart, tiny_t5
 
@@ -173,7 +173,7 @@ def test_abstention_is_its_definition(
     ]
     without = rag_nll(model_type, model, generator.prompt, scores, plain).tolist()
     loss = rag_nll(
-        model_type, model, generator.prompt, scores, marked, abstention=weight, end_token=end
+        model_type, model, generator.prompt, scores, marked, abstention=Abstention(weight, end)
     ).tolist()
     assert loss == pytest.approx(
         [
@@ -184,4 +184,4 @@ def test_abstention_is_its_definition(
         abs=1e-9,
     )
     with pytest.raises(ValueError, match="expected 3 marks for each of 3 examples"):
-        rag_nll(model_type, model, generator.prompt, scores, plain, abstention=weight, end_token=end)
+        rag_nll(model_type, model, generator.prompt, scores, plain, abstention=Abstention(weight, end))
