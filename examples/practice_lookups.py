@@ -2,8 +2,7 @@
 
 Level 1 is the sentence alone; level 2 has the article's introduction and another sentence besides; level 3
 is half a passage with facts of the same kind about other entities; level 4 is the passage itself. Astray is
-a passage that a retriever may find in its place: who reads it learns that nothing there is to be believed, and
-that no claim is decided there.
+a passage that a retriever may find in its place: who reads it learns that nothing there is to be believed.
 """
 
 import random
@@ -13,7 +12,7 @@ from typing import Any
 from examples.articles import Article, Sentence, compose_distractors
 from examples.practice_retriever import passages_of_others
 from examples.practice_worlds import Asked, World
-from examples.questions import NOT_ENOUGH_INFO, compose_claim, compose_question, mentions
+from examples.questions import compose_claim, compose_question, mentions
 
 LEVELS = (1, 2, 3, 4)
 ASTRAY = "astray"
@@ -36,10 +35,8 @@ def compose_lookup(asked: Asked, level: int | str, turn: int, world: World, seed
     rng = random.Random(f"{seed}/{question_id}")
     article = world.edition.evidence.articles[asked.fact.entity_id]
     document_id, number, focus = _deciding(asked, article, world, rng)
-    answers = asked.row["answers"]
     if level == ASTRAY:
         document_id, number = _astray(asked, world, rng)
-        answers = [NOT_ENOUGH_INFO] if asked.label else answers
     if level in (LEVELS[-1], ASTRAY):
         text = world.passages[document_id][number]
     else:
@@ -48,7 +45,7 @@ def compose_lookup(asked: Asked, level: int | str, turn: int, world: World, seed
     return {
         "question_id": question_id,
         "question": _reworded(asked, world, rng),
-        "answers": answers,
+        "answers": asked.row["answers"],
         "passages": [
             {
                 "passage_id": f"{document_id}#{number}",
