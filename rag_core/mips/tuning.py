@@ -111,17 +111,10 @@ def tune(
             found = sample.search(index, effort, recall_at, memory_bytes)
             rate = len(sample.questions) / (time.perf_counter() - began)
             reached = recall(found, sample.exact, recall_at)
+            read = _codes_read(index, empty, effort) * bytes_per_vector
+            read += candidates(effort, recall_at, index.live_rows) * stored_bytes
             trials.append(
-                Trial(
-                    factory.text,
-                    effort,
-                    reached.value,
-                    reached.ci_low,
-                    rate,
-                    bytes_per_vector,
-                    _codes_read(index, empty, effort) * bytes_per_vector
-                    + candidates(effort, recall_at, index.live_rows) * stored_bytes,
-                )
+                Trial(factory.text, effort, reached.value, reached.ci_low, rate, bytes_per_vector, read)
             )
             if reached.ci_low >= min_recall:
                 break
@@ -131,8 +124,8 @@ def tune(
 def choose_effort(trials: Sequence[Trial], min_recall: float) -> Trial:
     """Of one factory: who surely reaches the recall and reads least; the best recall where none does.
 
-    What is found depends on the effort, so it is chosen by count and not by the clock: the same corpus gives
-    the same index, and the same answers, each time.
+    What is found depends on the effort, so it is chosen by count and not by the clock: a busy machine gives
+    the same index as a free one.
     """
     reached = _reaching(trials, min_recall)
     return min(reached, key=lambda trial: trial.bytes_read) if reached else _most_found(trials)
@@ -204,7 +197,6 @@ def _codes_read(index: MipsIndex, empty: faiss.Index, effort: Effort) -> float:
     if ivf is not None:
         return index.rows * effort.nprobe / ivf.nlist
     if graph is not None:
-        return float(
-            effort.ef_search * graph.nb_neighbors(0)
-        )  # each vector in the queue has its neighbours read
+        # the neighbours of each vector in the queue
+        return float(effort.ef_search * graph.nb_neighbors(0))
     return float(index.rows)
