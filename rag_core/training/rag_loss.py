@@ -85,9 +85,7 @@ def rag_nll(
     their share of the answer, next to nothing. With abstention of weight λ they are taught to say nothing:
     λ / K Σ_z −log p(end|x,z) over the documents that hold no answer is added, and where none holds one it is
     all there is, as the answer could only be made up (not of the paper; like SQuAD 2.0's questions without an
-    answer, Rajpurkar et al. 2018). RAG-Token mixes all documents at each token, so one that only knows how to end
-    would cut short what another has begun: where some document holds an answer, the others are taught to go on
-    with it as well, Σ_{t>1} −log p(y_t|x,z,y_<t) of each of them under the same sum.
+    answer, Rajpurkar et al. 2018).
 
     Args:
       generator: a seq2seq model of `transformers`, in the mode that it is to compute in.
@@ -112,33 +110,30 @@ def rag_nll(
     targets, mask = targets.to(doc_scores.device), mask.bool().to(doc_scores.device)
     logits = _logits(generator, prompt, examples, targets.repeat_interleave(n_docs, dim=0))
     logits = logits.view(count, n_docs, *logits.shape[1:])  # [B, K, T, V]
-    of_targets = token_log_probs(logits, targets.unsqueeze(1).expand(-1, n_docs, -1))  # [B, K, T]
-    nll = _marginal_nll(model_type, doc_scores, logits, of_targets, mask, label_smoothing)
+    nll = _marginal_nll(model_type, doc_scores, logits, targets, mask, label_smoothing)
     if abstention is None:
         return nll
     holding = torch.tensor([[*example.holding] for example in examples], device=doc_scores.device)
     if holding.shape != doc_scores.shape:
         raise ValueError(f"expected {n_docs} marks for each of {count} examples, as there are scores")
-    there = doc_scores > NO_SCORE
-    made_up = ~(holding & there).any(dim=1)
     ends = torch.full((count, n_docs, 1), abstention.end_token, device=doc_scores.device)
-    lessons = -token_log_probs(logits[:, :, :1], ends).squeeze(-1)  # [B, K]
-    if model_type == "rag_token":
-        begun = mask[:, 1:] & ~made_up.unsqueeze(1)  # [B, T − 1]
-        lessons = lessons - of_targets[:, :, 1:].masked_fill(~begun.unsqueeze(1), 0.0).sum(dim=-1)
-    lessons = lessons.masked_fill(holding | ~there, 0.0).sum(dim=1) / there.sum(dim=1)
-    return nll.masked_fill(made_up, 0.0) + abstention.weight * lessons
+    silence = -token_log_probs(logits[:, :, :1], ends).squeeze(-1)  # [B, K]
+    there = doc_scores > NO_SCORE
+    silence = silence.masked_fill(holding | ~there, 0.0).sum(dim=1) / there.sum(dim=1)
+    made_up = ~(holding & there).any(dim=1)
+    return nll.masked_fill(made_up, 0.0) + abstention.weight * silence
 
 
 def _marginal_nll(
     model_type: ModelType,
     doc_scores: Tensor,
     logits: Tensor,
-    of_targets: Tensor,
+    targets: Tensor,
     mask: Tensor,
     label_smoothing: float,
 ) -> Tensor:
-    """−log p(y|x), float64 [B], from logits [B, K, T, V], log p(y_t) [B, K, T] and the mask of targets [B, T]."""
+    """−log p(y|x), float64 [B], from logits [B, K, T, V] and targets with their mask [B, T]."""
+    of_targets = token_log_probs(logits, targets.unsqueeze(1).expand(-1, logits.shape[1], -1))
     if model_type == "rag_sequence":
         if label_smoothing:
             of_targets = of_targets.lerp(_mean_log_probs(logits), label_smoothing)
