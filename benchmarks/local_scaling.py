@@ -20,7 +20,6 @@ worker is the peer of several.
 """
 
 import argparse
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -41,6 +40,7 @@ from examples.compose import MAIN_DATE, compose_world, write_world
 from pipelines.dataset.manifest import read_manifest
 from pipelines.filesystems import STORAGE
 from pipelines.options import lies_within
+from rag_core.model_files import file_sha256
 
 STAGES = ("chunk", "encode", "index", "retrieve", "generate")
 UNIT_OPTIONS = {
@@ -265,11 +265,8 @@ def seconds_of(command: Sequence[str]) -> float:
 
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below a folder, by its name there."""
-    found = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 
 def differing_files(made: dict[str, str], expected: dict[str, str]) -> list[str]:

@@ -11,8 +11,7 @@ from rag_core.storage import TEMPORARY_MARK
 from tests.faults.killed_child import Ending
 from tests.pipelines.commands import history_of
 
-# of a training and of an approximate index
-_MEASURED = {"seconds", "build_seconds", "peak_bytes", "questions_per_second"}
+_MEASURED = {"seconds", "build_seconds", "peak_bytes", "questions_per_second"}  # of a training or an index
 
 
 class Witness:
