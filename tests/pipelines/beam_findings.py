@@ -1,9 +1,10 @@
 """What Beam finds out anew for each step of a graph, remembered: it is more than half of a small run's time.
 
-A data set's graph has some 45 steps. For each of them Beam inspects every method of the step's DoFn several
-times, and parses the pipeline's options seven times. A function's parameters do not change, nor what the
-same words mean to the same class of options, so that tests which run hundreds of graphs in one process can
-ask once. Runs in processes that Python starts anew do without, as users' do.
+A data set's graph has some 45 steps. For each of them Beam looks through every method of the step's DoFn
+several times, for state and timers and for its parameters, and parses the pipeline's options seven times; and
+for each side input it goes through all modules to weigh it for a cache. What a class's methods take does not
+change, nor what the same words mean to the same class of options, so that tests which run hundreds of graphs
+in one process can ask once. Runs in processes that Python starts anew do without, as users' do.
 """
 
 import contextlib
@@ -15,17 +16,20 @@ from weakref import WeakKeyDictionary
 
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.transforms import core
+from apache_beam.runners.worker import statecache
+from apache_beam.transforms import core, userstate
 
 Parameters = tuple[list[str], list[Any]]
 
 
 @contextlib.contextmanager
 def remembered() -> Iterator[None]:
-    """Remembers both as long as the block lasts."""
+    """Remembers these as long as the block lasts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(core, "get_function_args_defaults", _remembered_parameters())
+        patch.setattr(userstate, "get_dofn_specs", _remembered_specs())
         patch.setattr(PipelineOptions, "__init__", _remembered_options())
+        patch.setattr(statecache, "get_deep_size", lambda *values: len(values))  # far from filling the cache
         yield
 
 
@@ -45,6 +49,19 @@ def _remembered_parameters() -> Callable[[Any], Parameters]:
     return parameters
 
 
+def _remembered_specs() -> Callable[[Any], Any]:
+    """Beam's `get_dofn_specs`: the state and the timers that the methods of a DoFn's class ask for."""
+    inspected = userstate.get_dofn_specs
+    known: dict[type, Any] = {}
+
+    def specs(dofn: Any) -> Any:
+        if type(dofn) not in known:
+            known[type(dofn)] = inspected(dofn)
+        return known[type(dofn)]
+
+    return specs
+
+
 def _remembered_options() -> Callable[..., None]:
     """The constructor of a view on options, which builds a parser and parses all words."""
     construct = PipelineOptions.__init__
@@ -61,8 +78,6 @@ def _remembered_options() -> Callable[..., None]:
             return
         self._flags = flags
         self._visible_options = copy.deepcopy(known[key])  # views change the lists in it
-        self._all_options = {
-            name: getattr(self._visible_options, name) for name in self._visible_option_list()
-        }
+        self._all_options = dict(vars(self._visible_options))
 
     return initialise

@@ -26,6 +26,7 @@ def status_of(command: str, *arguments: str, **options: Any) -> int:
         # Collected here and not while pytest parses a source file for a report: when a collection falls
         # into CPython 3.11's ast conversion, it can end with "recursion depth mismatch".
         gc.collect()
+        gc.freeze()  # what is left stays, and need not be gone through by the next collection
 
 
 def rag_beam(command: str, *arguments: str, **options: Any) -> None:
