@@ -29,6 +29,9 @@ def remembered() -> Iterator[None]:
         patch.setattr(core, "get_function_args_defaults", _remembered_parameters())
         patch.setattr(userstate, "get_dofn_specs", _remembered_specs())
         patch.setattr(PipelineOptions, "__init__", _remembered_options())
+        patch.setattr(
+            PipelineOptions, "_visible_option_list", lambda self: sorted(vars(self._visible_options))
+        )
         patch.setattr(statecache, "get_deep_size", lambda *values: len(values))  # far from filling the cache
         yield
 
@@ -65,7 +68,7 @@ def _remembered_specs() -> Callable[[Any], Any]:
 def _remembered_options() -> Callable[..., None]:
     """The constructor of a view on options, which builds a parser and parses all words."""
     construct = PipelineOptions.__init__
-    known: dict[tuple[type, tuple[str, ...]], Namespace] = {}
+    known: dict[tuple[type, tuple[str, ...]], dict[str, Any]] = {}
 
     def initialise(self: PipelineOptions, flags: Sequence[str] | None = None, **overrides: Any) -> None:
         if flags is None or isinstance(flags, str) or overrides:
@@ -74,10 +77,10 @@ def _remembered_options() -> Callable[..., None]:
         key = (type(self), tuple(flags))
         if key not in known:
             construct(self, flags)
-            known[key] = copy.deepcopy(self._visible_options)
+            known[key] = copy.deepcopy(vars(self._visible_options))
             return
         self._flags = flags
-        self._visible_options = copy.deepcopy(known[key])  # views change the lists in it
-        self._all_options = dict(vars(self._visible_options))
+        self._all_options = {name: copy.copy(value) for name, value in known[key].items()}  # lists change
+        self._visible_options = Namespace(**self._all_options)
 
     return initialise
