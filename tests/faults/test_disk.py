@@ -1,6 +1,7 @@
 """Disks that are full: one sentence, what is whole stays, and the same command goes on once there is room."""
 
 import contextlib
+import errno
 import os
 import re
 import resource
@@ -201,6 +202,50 @@ def test_an_object_store_whose_files_find_no_room_on_the_way(monkeypatch: pytest
     with pytest.raises(WriteFailed, match=refused), STORAGE.create("mem://bucket/a") as file:
         file.write(b"content")
     assert not STORAGE.exists("mem://bucket/a")
+
+
+def refuse_to_keep(monkeypatch: pytest.MonkeyPatch, ending: str, number: int) -> None:
+    """Files whose path ends so take every write, and fail when the disk is to have it: over NFS, say."""
+    keep = os.fsync
+
+    def refused(descriptor: int) -> None:
+        if f"{ending}{TEMPORARY_MARK}" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(number, os.strerror(number))
+        keep(descriptor)
+
+    monkeypatch.setattr("rag_core.storage.os.fsync", refused)
+
+
+@pytest.mark.parametrize(
+    "number, told",
+    [
+        (errno.EDQUOT, "Disk quota exceeded); make room there"),
+        (errno.EIO, "Input/output error); see to it that it can be written"),
+    ],
+)
+@pytest.mark.parametrize(
+    "stage, name", [("chunk", "part-00000-00000.parquet"), ("index", "shard-00001.passages.arrow")]
+)
+def test_a_file_that_is_refused_when_all_of_it_is_written(
+    commands: dict[str, Command],
+    undisturbed: Callable[[str], Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stage: str,
+    name: str,
+    number: int,
+    told: str,
+) -> None:
+    output = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        refuse_to_keep(patch, name, number)
+        assert status(commands[stage], output) == 1
+    sentence = f"rag-beam: {output / name}: cannot be written ({told} and run the same command again: "
+    assert capsys.readouterr().err == f"{sentence}what is whole is kept\n"
+    check_unfinished(output)
+    assert status(commands[stage], output) == 0
+    assert result(output) == undisturbed(stage)
 
 
 @contextlib.contextmanager
