@@ -1,4 +1,7 @@
-"""The ablations as runs: what is trained, on what, and with how many documents it answers."""
+"""The ablations as runs: what is trained, on what, and with how many documents it answers.
+
+Trained and answered is as in train.yaml and run.yaml but for what is compared.
+"""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -7,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from examples.scores import read_rows, read_scores
 from rag_core.metrics.answers import exact_match
@@ -20,9 +24,14 @@ VARIANTS = {
     "trained": "trained end to end",
 }
 N_DOCS = (1, 2, 5, 10, 20, 50)
-TRAINED_N_DOCS = 5
 COMPARED = ("frozen", "trained")  # with every seed
+
 _HERE = Path(__file__).parent
+_TRAINING, _SAMPLE = (
+    yaml.safe_load((_HERE / name).read_text(encoding="utf-8"))["steps"] for name in ("train.yaml", "run.yaml")
+)
+_ANSWERS = {"rag_token": "answers_token", "rag_sequence": "answers_sequence"}
+TRAINED_N_DOCS: int = _TRAINING["rag_sequence"]["n_docs"]
 
 
 @dataclass(frozen=True)
@@ -60,11 +69,11 @@ class Ablations:
         """The sample's index, and BM25's documents of practice and of sample questions."""
         world = _HERE / "world"
         corpus = [str(world / "corpus" / "*.jsonl"), str(world / "leaders_2024.jsonl")]
-        encoder = str(self.train / "retriever_2" / "passage_encoder")
+        encoder = str(self.train / _TRAINING["embeddings"]["encoder"])
         yield "passages", {"stage": "chunk", "input": corpus}
         yield "embeddings", {"stage": "encode", "passages": "passages", "encoder": encoder}
         yield "index", {"stage": "index", "embeddings": "embeddings", "passages": "passages"}
-        if "bm25" not in self.variants:
+        if not {"closed", "bm25"}.intersection(self.variants):  # closed book takes the questions from there
             return
         for name, index, questions, n_docs in (
             ("bm25_practice", str(self.train / "index"), self._practice("questions"), TRAINED_N_DOCS),
@@ -91,47 +100,31 @@ class Ablations:
         return str(self.practice / name / "*.jsonl")
 
     def _trainings(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """From the recipe's reader and retriever, and with its options."""
         asked = {
             "questions": [self._practice("questions")],
             "validation": [self._practice("validation_questions")],
         }
-        searched = asked | {
-            "index": str(self.train / "index"),
-            "question_encoder": str(self.train / "retriever_2" / "question_encoder"),
-            "n_docs": TRAINED_N_DOCS,
-        }
-        of_variant = {
-            "closed": asked | {"n_docs": 0, "abstention": 0.0},
-            "bm25": {
-                "retrievals": ["bm25_practice"],
-                "validation": ["bm25_held_out"],
-                "n_docs": TRAINED_N_DOCS,
-            },
-            "frozen": searched | {"freeze_retriever": True},
-            "trained": searched,
-        }
         for model_type in MODEL_TYPES:
+            recipe = _TRAINING[model_type]
+            searched = asked | {
+                "index": str(self.train / recipe["index"]),
+                "question_encoder": str(self.train / recipe["question_encoder"]),
+            }
+            of_variant = {
+                "closed": asked | {"n_docs": 0, "abstention": 0.0},
+                "bm25": {"retrievals": ["bm25_practice"], "validation": ["bm25_held_out"]},
+                "frozen": searched | {"freeze_retriever": True},
+                "trained": searched,
+            }
+            of_all = {name: value for name, value in recipe.items() if name not in searched} | {
+                "model": str(self.train / recipe["model"]),
+                "max_steps": self.steps,
+                "validate_every": self.steps,
+                "seed": self.seed,
+            }
             for variant in self.variants:
-                yield (
-                    f"{variant}_{model_type}",
-                    {
-                        "stage": "train_rag",
-                        "model": str(self.train / "reader_2" / "model"),
-                        "model_type": model_type,
-                        "batch_questions": 64,
-                        "chunk_questions": 64,
-                        "max_target_tokens": 24,
-                        "max_validation": 400,
-                        "max_steps": self.steps,
-                        "learning_rate": 3e-4,
-                        "warmup_steps": 20,
-                        "validate_every": self.steps,
-                        "best_by": "correct",
-                        "abstention": 0.5,
-                        "seed": self.seed,
-                    }
-                    | of_variant[variant],
-                )
+                yield f"{variant}_{model_type}", of_all | of_variant[variant]
 
     def _answers(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Retrievals of the sample's questions, answers with so many of them, scores."""
@@ -166,15 +159,8 @@ class Ablations:
                     name = f"{variant}_{model_type}_{n_docs}"
                     yield (
                         f"{name}_answers",
-                        {
-                            "stage": "generate",
-                            "retrievals": retrievals,
-                            "model": model,
-                            "model_type": model_type,
-                            "n_docs": n_docs,
-                            "max_new_tokens": 24,
-                            "min_new_tokens": 1,
-                        },
+                        _SAMPLE[_ANSWERS[model_type]]
+                        | {"retrievals": retrievals, "model": model, "n_docs": n_docs},
                     )
                     yield (
                         f"{name}_scores",

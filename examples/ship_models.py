@@ -9,10 +9,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 MODELS = Path(__file__).parent / "models"
+_RECIPE = Path(__file__).parent / "train.yaml"
 RAG_CHECKPOINTS = ("rag_sequence", "rag_token", "rag_labels")
 
 
@@ -22,7 +24,8 @@ def ship(train: Path, models: Path = MODELS) -> None:
     Args:
       train: what `rag-beam run examples/train.yaml` wrote.
     """
-    sources = {"passage_encoder": train / "retriever_2" / "passage_encoder"}
+    steps = yaml.safe_load(_RECIPE.read_text(encoding="utf-8"))["steps"]
+    sources = {"passage_encoder": train / steps["embeddings"]["encoder"]}
     sources |= {name: train / name / "model" for name in RAG_CHECKPOINTS}
     for name, source in sources.items():
         shutil.rmtree(models / name, ignore_errors=True)

@@ -14,7 +14,7 @@ import torch
 
 from rag_core.errors import UsageError, reason_of
 from rag_core.remote_folders import brought
-from rag_core.storage import is_local
+from rag_core.storage import LocalStorage, file_sha256, is_local
 
 _PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 # weights of other frameworks and texts about the model: they do not change a result
@@ -101,7 +101,7 @@ def model_fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in _files_that_count(folder):
         name = path.relative_to(folder).as_posix()
-        digest.update(name.encode() + b"\0" + file_sha256(path).encode())
+        digest.update(name.encode() + b"\0" + file_sha256(LocalStorage(), str(path)).encode())
     return digest.hexdigest()
 
 
@@ -120,12 +120,6 @@ def _files_that_count(folder: Path) -> Iterator[Path]:
         if path.name.endswith(_PICKLED) and any(path.parent.glob("*.safetensors")):
             continue
         yield path
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def resolve_device(name: str) -> torch.device:

@@ -9,8 +9,7 @@ from typing import Any
 
 from pipelines.dataset.manifest import MANIFEST, Manifest
 from rag_core.errors import UsageError, WriteFailed
-from rag_core.model_files import file_sha256
-from rag_core.storage import Storage, join
+from rag_core.storage import LocalStorage, Storage, file_sha256, join
 
 _NO_ROOM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
@@ -44,7 +43,9 @@ def commit_model(storage: Storage, local: Path, folder: str) -> list[dict[str, A
         name = path.relative_to(local).as_posix()
         with path.open("rb") as source, storage.create(join(folder, name)) as copy:
             shutil.copyfileobj(source, copy)
-        files.append({"name": name, "bytes": path.stat().st_size, "sha256": file_sha256(path)})
+        files.append(
+            {"name": name, "bytes": path.stat().st_size, "sha256": file_sha256(LocalStorage(), str(path))}
+        )
     return files
 
 

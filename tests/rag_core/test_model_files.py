@@ -9,7 +9,6 @@ import torch
 from rag_core.errors import UsageError
 from rag_core.model_files import (
     describe_model,
-    file_sha256,
     model_fingerprint,
     resolve_device,
     resolve_dtype,
@@ -134,12 +133,6 @@ def test_a_model_in_a_hidden_folder_is_hashed_like_any_other(tmp_path):
     """The hub's cache lies under ~/.cache."""
     hidden, plain = write_model(tmp_path / ".cache" / "model"), write_model(tmp_path / "model")
     assert model_fingerprint(hidden) == model_fingerprint(plain)
-
-
-def test_file_sha256(tmp_path):
-    (tmp_path / "file").write_bytes(b"abc")
-    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, example B.1
-    assert file_sha256(tmp_path / "file") == expected
 
 
 def test_auto_is_the_cpu_where_there_is_no_gpu(monkeypatch):

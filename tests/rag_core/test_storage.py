@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rag_core.storage import TEMPORARY_MARK, LocalStorage, file_name, file_stem, join
+from rag_core.storage import TEMPORARY_MARK, LocalStorage, file_name, file_sha256, file_stem, join
 
 STORAGE = LocalStorage()
 
@@ -93,6 +93,12 @@ def test_create_takes_a_bare_file_name(tmp_path, monkeypatch):
     with STORAGE.create("file") as file:
         file.write(b"here")
     assert (tmp_path / "file").read_bytes() == b"here"
+
+
+def test_file_sha256(tmp_path):
+    (tmp_path / "file").write_bytes(b"abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, example B.1
+    assert file_sha256(STORAGE, str(tmp_path / "file")) == expected
 
 
 def test_open_of_nothing_says_so(tmp_path):
