@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,10 +30,15 @@ def ablations(folder: Path) -> Ablations:
     return Ablations(folder / "train", folder / "practice", folder / "out", steps=3, seed=0)
 
 
+def steps_of(made: Ablations, folder: Path) -> dict[str, Any]:
+    """The settings of each step, as `rag-beam run` reads them."""
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(made.run_file(), sort_keys=False))
+    return {step.name: step.settings for step in read_job(str(path), RunSettings()).steps}
+
+
 def test_the_ablations_are_a_valid_run(tmp_path: Path) -> None:
-    path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump(ablations(tmp_path).run_file(), sort_keys=False))
-    steps = {step.name: step.settings for step in read_job(str(path), RunSettings()).steps}
+    steps = steps_of(ablations(tmp_path), tmp_path)
     trained = [
         name for name in steps if name.startswith(tuple(VARIANTS)) and name.endswith(tuple(MODEL_TYPES))
     ]
@@ -41,6 +47,17 @@ def test_the_ablations_are_a_valid_run(tmp_path: Path) -> None:
     assert not steps["trained_rag_token"].freeze_retriever
     assert steps["closed_rag_token"].n_docs == 0
     assert len({steps[name].max_steps for name in trained}) == 1
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_alone_has_what_it_reads(tmp_path: Path, variant: str) -> None:
+    made = replace(ablations(tmp_path), variants=(variant,))
+    steps = steps_of(made, tmp_path)
+    answering = [name for name in steps if name.endswith("_answers")]
+    assert len(answering) == len(MODEL_TYPES) * len(made.documents_of(variant))
+    for name in answering:
+        read = (steps[name].retrievals, steps[name].model.removesuffix("/model"))
+        assert {Path(path).relative_to(made.output).as_posix() for path in read} <= steps.keys()
 
 
 def test_the_table_of_the_ablations_reads_the_scores(tmp_path: Path) -> None:
