@@ -17,9 +17,9 @@ def compose_training_row(
     """A question or claim with its passages.
 
     Positive are the passages that state the fact, the entity's own first; for a claim that cannot be
-    decided all passages of its entity's article, in random order. Hard negatives are the other passages of
-    the same article, for which a retriever mistakes it most; where these are too few, passages of articles
-    about entities of like names or of the same group.
+    decided all passages of its entity's article, in random order. Half of the hard negatives are other
+    passages of the same article, as far as there are; the rest are of articles about entities of like names
+    or of the same group.
 
     Args:
       hard_negatives: how many at most.
@@ -32,7 +32,7 @@ def compose_training_row(
     article = [(own, number) for number in rng.sample(numbers, len(numbers))]
     positives = list(dict.fromkeys(positives)) or article
     others = dict.fromkeys(passages_of_others(world.entities[own], asked.fact.attribute, world, rng))
-    negatives = [place for place in article if place not in positives][:hard_negatives]
+    negatives = [place for place in article if place not in positives][: hard_negatives // 2]
     elsewhere = [place for place in others if place not in positives]
     negatives += rng.sample(elsewhere, min(hard_negatives - len(negatives), len(elsewhere)))
     return {

