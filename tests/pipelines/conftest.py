@@ -14,8 +14,6 @@ import pytest
 
 from tests.pipelines.beam_findings import remembered
 from tests.pipelines.commands import rag_beam
-from tests.rag_core.tiny_encoders import write_dpr_passage_encoder, write_dpr_question_encoder
-from tests.rag_core.tiny_generators import save_rag_checkpoint
 
 PLACES = [
     "Aranth",
@@ -122,6 +120,10 @@ def world_in(folder: Path) -> World:
 
 def make_world(world: World) -> None:
     """Writes corpus, questions, claims and models, and runs the stages up to the retrievals."""
+    # late: torch and transformers take long, and who only gives out tests does not need them
+    from tests.rag_core.tiny_encoders import write_dpr_passage_encoder, write_dpr_question_encoder
+    from tests.rag_core.tiny_generators import save_rag_checkpoint
+
     write_dpr_passage_encoder(world.passage_encoder)
     write_dpr_question_encoder(world.question_encoder)
     save_rag_checkpoint(world.generator)
