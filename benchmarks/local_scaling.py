@@ -40,7 +40,7 @@ from examples.compose import MAIN_DATE, compose_world, write_world
 from pipelines.dataset.manifest import read_manifest
 from pipelines.filesystems import STORAGE
 from pipelines.options import lies_within
-from rag_core.storage import LocalStorage, file_sha256
+from rag_core.storage import file_sha256
 
 STAGES = ("chunk", "encode", "index", "retrieve", "generate")
 UNIT_OPTIONS = {
@@ -266,7 +266,7 @@ def seconds_of(command: Sequence[str]) -> float:
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below a folder, by its name there."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): file_sha256(LocalStorage(), str(path)) for path in files}
+    return {path.relative_to(folder).as_posix(): file_sha256(STORAGE, str(path)) for path in files}
 
 
 def differing_files(made: dict[str, str], expected: dict[str, str]) -> list[str]:

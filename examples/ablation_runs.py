@@ -73,28 +73,12 @@ class Ablations:
         yield "passages", {"stage": "chunk", "input": corpus}
         yield "embeddings", {"stage": "encode", "passages": "passages", "encoder": encoder}
         yield "index", {"stage": "index", "embeddings": "embeddings", "passages": "passages"}
-        if not {"closed", "bm25"}.intersection(self.variants):  # closed book takes the questions from there
-            return
-        for name, index, questions, n_docs in (
-            ("bm25_practice", str(self.train / "index"), self._practice("questions"), TRAINED_N_DOCS),
-            (
-                "bm25_held_out",
-                str(self.train / "index"),
-                self._practice("validation_questions"),
-                TRAINED_N_DOCS,
-            ),
-            ("bm25_sample", "index", str(self.questions), max(self.n_docs)),
-        ):
-            yield (
-                name,
-                {
-                    "stage": "retrieve",
-                    "retriever": "bm25",
-                    "index": index,
-                    "questions": questions,
-                    "n_docs": n_docs,
-                },
-            )
+        held = str(self.train / _TRAINING["rag_sequence"]["index"])
+        if "bm25" in self.variants:
+            yield "bm25_practice", _by_words(held, self._practice("questions"), TRAINED_N_DOCS)
+            yield "bm25_held_out", _by_words(held, self._practice("validation_questions"), TRAINED_N_DOCS)
+        if {"closed", "bm25"}.intersection(self.variants):  # closed book takes the questions from there
+            yield "bm25_sample", _by_words("index", str(self.questions), max(self.n_docs))
 
     def _practice(self, name: str) -> str:
         return str(self.practice / name / "*.jsonl")
@@ -197,6 +181,16 @@ class Ablations:
         return np.array(
             [exact_match(answers[row["question_id"]], row["answers"]) for row in asked], np.float64
         )
+
+
+def _by_words(index: str, questions: str, n_docs: int) -> dict[str, Any]:
+    return {
+        "stage": "retrieve",
+        "retriever": "bm25",
+        "index": index,
+        "questions": questions,
+        "n_docs": n_docs,
+    }
 
 
 @dataclass(frozen=True)

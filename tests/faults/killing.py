@@ -24,6 +24,7 @@ from tests.faults.kill_moments import Blow, Undisturbed, draw
 from tests.faults.kill_rounds import Round, report
 from tests.faults.kill_world import FILES, beside_the_run, make_world, stages
 from tests.faults.killed_child import Child, Ending, call
+from tests.pipelines.commands import words_of
 
 WHOLE_RUN = "run"
 TOLD = {
@@ -73,10 +74,7 @@ class Bench:
             "num_threads": 1,
             "progress": "none",
         }
-        argv = [options.pop("stage")]
-        for name, value in options.items():
-            argv += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-        return argv
+        return [options.pop("stage"), *words_of(options)]
 
     def start(self, subject: str, blow: Blow | None = None, desk: str = "") -> Child:
         """Starts its command; of the same subject, those that are at work together need a desk each."""

@@ -43,6 +43,15 @@ def committed(output: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in (output / WORK).rglob("units/*.parquet")}
 
 
+def check_it_goes_on(command: Command, output: Path, expected: Any) -> None:
+    """The same command keeps what was whole, and ends as if nothing had happened."""
+    check_unfinished(output)
+    before = committed(output)
+    assert status(command, output) == 0
+    assert committed(output).items() <= before.items()
+    assert result(output) == expected
+
+
 FILES = [
     ("chunk", f"out/{WORK}/total.json"),
     ("chunk", "00001-000000.rejects.parquet"),
@@ -92,11 +101,7 @@ def test_a_file_without_room_is_named_and_the_same_command_goes_on(
         met = no_room_at(patch, ending)
         assert status(commands[stage], output) == 1
     assert told_path(capsys) == met[0]
-    check_unfinished(output)
-    before = committed(output)
-    assert status(commands[stage], output) == 0
-    assert committed(output).items() <= before.items()
-    assert result(output) == undisturbed(stage)
+    check_it_goes_on(commands[stage], output, undisturbed(stage))
 
 
 def test_a_failure_that_cannot_be_noted_on_the_disk_is_told_all_the_same(
@@ -243,9 +248,7 @@ def test_a_file_that_is_refused_when_all_of_it_is_written(
         assert status(commands[stage], output) == 1
     sentence = f"rag-beam: {output / name}: cannot be written ({told} and run the same command again: "
     assert capsys.readouterr().err == f"{sentence}what is whole is kept\n"
-    check_unfinished(output)
-    assert status(commands[stage], output) == 0
-    assert result(output) == undisturbed(stage)
+    check_it_goes_on(commands[stage], output, undisturbed(stage))
 
 
 @contextlib.contextmanager

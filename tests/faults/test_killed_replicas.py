@@ -4,7 +4,6 @@ import functools
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +15,12 @@ import pytest
 from pipelines.dataset.manifest import MANIFEST
 from pipelines.dataset.target import WORK
 from tests.faults.kill_checks import differences
+from tests.pipelines.commands import in_two_processes
 from tests.pipelines.conftest import World
 
 pytestmark = pytest.mark.slow
 
 _SEED = Random().randrange(1 << 32)
-_ROOT = Path(__file__).parents[2]
 _KILLS = 2
 _CHECKPOINTS = 20
 _STEPS = 3 * _CHECKPOINTS
@@ -55,7 +54,6 @@ def options(world: World, stage: str) -> dict[str, Any]:
         "checkpoint_every": _STEPS // _CHECKPOINTS,
         "warmup_steps": 3,
         "num_threads": 1,
-        "device": "cpu",
     }
 
 
@@ -63,16 +61,10 @@ class Replicas:
     """Two processes at one training, in a session of their own."""
 
     def __init__(self, world: World, stage: str, output: Path):
-        arguments = [
-            part for name, value in options(world, stage).items() for part in (f"--{name}", str(value))
-        ]
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
         self._log = output.parent / f"{output.name}.log"
         with self._log.open("w") as log:
             self._launcher = subprocess.Popen(
-                [*launcher, "-m", f"pipelines.{stage}", *arguments, "--output", str(output)],
-                cwd=_ROOT,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                **in_two_processes(stage, options(world, stage) | {"output": output}),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -21,7 +21,7 @@ from tests.faults.kill_moments import Blow, draw
 from tests.faults.kill_world import write_corpus
 from tests.faults.killed_child import Child
 from tests.faults.killing import TOLD, WHOLE_RUN, Bench
-from tests.pipelines.commands import rag_beam
+from tests.pipelines.commands import rag_beam, words_of
 from tests.pipelines.conftest import PASSAGE_WORDS
 
 _FILES = 4
@@ -100,8 +100,7 @@ def chunking(tmp_path: Path) -> dict[str, Any]:
 
 def start_with_workers(options: dict[str, Any], output: Path) -> Child:
     """The stage with two workers."""
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    command = ["chunk", *words, "--output", str(output), "--direct_num_workers", "2"]
+    command = ["chunk", *words_of(options | {"output": output, "direct_num_workers": 2})]
     return Child(command, output.parent, output.parent / "desk")
 
 

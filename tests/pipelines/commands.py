@@ -1,6 +1,9 @@
 """Runs rag-beam commands in this process, and reads what they wrote."""
 
 import gc
+import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +15,30 @@ from pipelines.dataset.manifest import Manifest, read_manifest
 from pipelines.filesystems import STORAGE
 
 
-def status_of(command: str, *arguments: str, **options: Any) -> int:
-    """The exit status of a command; options become `--name value`, lists several values, True a flag."""
-    argv = [command, *arguments]
+def words_of(options: Mapping[str, Any]) -> list[str]:
+    """Options as words of a command line: `--name value`, lists several values, True a flag."""
+    words = []
     for name, value in options.items():
-        if value is True:
-            argv.append(f"--{name}")
-        else:
-            argv += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+        words.append(f"--{name}")
+        if value is not True:
+            words += map(str, value if isinstance(value, list) else [value])
+    return words
+
+
+def in_two_processes(stage: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What `subprocess` is to be called with for a training in two processes on the CPU."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    return {
+        "args": [*launcher, "-m", f"pipelines.{stage}", *words_of(options), "--device", "cpu"],
+        "cwd": Path(__file__).parents[2],
+        "env": os.environ | {"OMP_NUM_THREADS": "1"},
+    }
+
+
+def status_of(command: str, *arguments: str, **options: Any) -> int:
+    """The exit status of a command; options as in `words_of`."""
     try:
-        return cli.main(argv)
+        return cli.main([command, *arguments, *words_of(options)])
     finally:
         # Collected here and not while pytest parses a source file for a report: when a collection falls
         # into CPython 3.11's ast conversion, it can end with "recursion depth mismatch".

@@ -16,7 +16,16 @@ import transformers
 from pipelines import train_retriever
 from rag_core.encoders import load_passage_encoder, load_question_encoder
 from rag_core.training.run import TrainingRun
-from tests.pipelines.commands import history_of, manifest_of, rag_beam, read_rejects, read_table, status_of
+from tests.pipelines.commands import (
+    history_of,
+    in_two_processes,
+    manifest_of,
+    rag_beam,
+    read_rejects,
+    read_table,
+    status_of,
+    words_of,
+)
 from tests.pipelines.conftest import World, write_lines
 from tests.rag_core.tiny_encoders import write_sentence_transformer
 
@@ -189,7 +198,7 @@ def test_a_signal_ends_it_with_its_status(
     number: signal.Signals, status: int, world: World, questions: Path, tmp_path: Path
 ) -> None:
     chosen = options(world, questions, tmp_path / "m", epochs=100_000, checkpoint_every=1)
-    arguments = [part for name, value in chosen.items() for part in (f"--{name}", str(value))]
+    arguments = words_of(chosen)
     process = subprocess.Popen(
         [sys.executable, "-m", "pipelines.train_retriever", *arguments],
         cwd=ROOT,
@@ -320,20 +329,9 @@ def test_a_missing_matplotlib_is_said_before_any_work(
 def test_two_processes_train_one_model(world: World, questions: Path, tmp_path: Path) -> None:
     """They draw other dropout than one does, so only what must be equal is compared."""
     chosen = options(world, questions, tmp_path / "m", batch_questions=3)
-    arguments = [part for name, value in chosen.items() for part in (f"--{name}", str(value))]
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
-        *("-m", "pipelines.train_retriever", *arguments, "--device", "cpu"),
-    ]
+    called = in_two_processes("train_retriever", chosen)
     for expected in ("9 steps", "nothing to do"):
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        done = subprocess.run(**called, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count(expected) == 1
     manifest = manifest_of(tmp_path / "m")

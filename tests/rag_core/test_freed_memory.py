@@ -1,18 +1,16 @@
 """What was freed between blocks that stay is held by the C library until it is given back."""
 
-from pathlib import Path
-
 from rag_core.freed_memory import give_back_freed
+from rag_core.peak_memory import PeakMemory
 
 _BLOCK = 100_000  # bytes: too few for a mapping of its own
 
 
 def resident_bytes() -> int:
     """What this process has allocated and touched."""
-    fields = dict(
-        line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line
-    )
-    return int(fields["RssAnon"].split()[0]) << 10
+    with PeakMemory() as now:
+        pass
+    return now.anonymous
 
 
 def test_gaps_are_given_back() -> None:
