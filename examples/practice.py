@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from examples.compose import documents, write_world
-from examples.practice_lookups import ASTRAY, LEVELS, compose_lookup
+from examples.practice_lookups import ASTRAY, LEVELS, compose_lookup, compose_reading
 from examples.practice_patterns import read_practice_tables
 from examples.practice_retriever import compose_training_row
 from examples.practice_worlds import Asked, World, compose_practice_world
@@ -57,9 +57,13 @@ class PracticeText:
             for asked in rng.sample(everything, min(self._retriever_rows, len(everything)))
         )
         for level in (*LEVELS, ASTRAY):
-            for name, asked in (("lookups", world.questions), ("claim_lookups", world.claims)):
+            for name, asked, compose in (
+                ("lookups", world.questions, compose_lookup),
+                ("claim_lookups", world.claims, compose_lookup),
+                ("claim_readings", world.claims, compose_reading),
+            ):
                 self.lookups.setdefault(f"{name}_{level}", []).extend(
-                    compose_lookup(one, level, turn, world, self._seed)
+                    compose(one, level, turn, world, self._seed)
                     for one, turn in _turns(asked, self._lookups, rng)
                 )
 

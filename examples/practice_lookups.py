@@ -58,6 +58,15 @@ def compose_lookup(asked: Asked, level: int | str, turn: int, world: World, seed
     }
 
 
+def compose_reading(asked: Asked, level: int | str, turn: int, world: World, seed: int) -> dict[str, Any]:
+    """A claim's row as a question: what does the passage state in place of the value claimed?
+
+    The answer is the true value; where the claim cannot be decided, the passage does not hold it.
+    """
+    row = compose_lookup(asked, level, turn, world, seed)
+    return row | {"answers": [asked.values[0]]}
+
+
 def _deciding(
     asked: Asked, article: Article, world: World, rng: random.Random
 ) -> tuple[str, int, Sentence | None]:

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from pipelines.options import ModelSettings, option
+from rag_core.training.optimizers import OptimizerName
 from rag_core.training.run import TrainingSettings
 
 
@@ -22,7 +23,11 @@ class TrainSettings(ModelSettings):
     schedule: Literal["linear", "constant"] = option(
         "of the learning rate after the warm-up: linear falls to 0 at the last step", "linear"
     )
-    weight_decay: float = option("AdamW's, of matrices", 0.0, ge=0)
+    optimizer: OptimizerName = option(
+        "adamw; or muon for the matrices of hidden layers: models from random weights learn in fewer steps",
+        "adamw",
+    )
+    weight_decay: float = option("of matrices", 0.0, ge=0)
     max_gradient_norm: float = option("gradients are scaled down to it", 2.0, gt=0)
     validate_every: int = option("steps between validations, each a row of the history", 500, ge=1)
     max_validation: int | None = option(
@@ -44,6 +49,7 @@ class TrainSettings(ModelSettings):
             learning_rate=self.learning_rate,
             warmup_steps=self.warmup_steps,
             schedule=self.schedule,
+            optimizer=self.optimizer,
             weight_decay=self.weight_decay,
             max_gradient_norm=self.max_gradient_norm,
             validate_every=self.validate_every,
@@ -52,6 +58,7 @@ class TrainSettings(ModelSettings):
         )
 
     def result_settings(self) -> dict[str, Any]:
-        """Those that count, the weights' type as it is; a limit that is not set is no setting."""
+        """Those that count, the weights' type as it is; what came later and is not set is no setting."""
         settings = super().result_settings() | {"dtype": "float32"}
-        return {name: value for name, value in settings.items() if (name, value) != ("max_validation", None)}
+        unset = {"max_validation": None, "optimizer": "adamw"}
+        return {name: value for name, value in settings.items() if (name, value) not in unset.items()}

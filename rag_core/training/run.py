@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch.nn.utils import clip_grad_norm_
 from rag_core.errors import RagBeamError, UsageError
 from rag_core.storage import Storage
 from rag_core.training.checkpoint import read_checkpoint, write_checkpoint
+from rag_core.training.optimizers import OptimizerName, Optimizers
 from rag_core.training.replicas import Replicas
 
 Schedule = Literal["linear", "constant"]
@@ -65,7 +66,8 @@ class TrainingSettings:
     Attributes:
       learning_rate: at its peak, after `warmup_steps` in which it rises linearly.
       schedule: `linear` falls to 0 at the last step, `constant` stays.
-      weight_decay: AdamW's, of matrices; biases and normalisations have none.
+      optimizer: `adamw`, or `muon` for the matrices of hidden layers; see `Optimizers`.
+      weight_decay: of matrices; biases and normalisations have none.
       max_gradient_norm: gradients are scaled down to it.
       validate_every: steps between two rows of the history; 0: a row at the end only.
       patience: validations in a row without a better score after which training stops; 0: never.
@@ -75,6 +77,7 @@ class TrainingSettings:
     learning_rate: float = 2e-5
     warmup_steps: int = 100
     schedule: Schedule = "linear"
+    optimizer: OptimizerName = "adamw"
     weight_decay: float = 0.0
     max_gradient_norm: float = 2.0
     validate_every: int = 0
@@ -159,13 +162,8 @@ class TrainingRun:
         self._since_row = _Sums()
         self._seconds = 0.0
         self._parameters = [parameter for parameter in learner.module.parameters() if parameter.requires_grad]
-        matrices: dict[str, Any] = {"params": [p for p in self._parameters if p.dim() > 1]}
-        others = {"params": [p for p in self._parameters if p.dim() <= 1], "weight_decay": 0.0}
-        self._optimizer = torch.optim.AdamW(
-            [matrices, others],
-            lr=settings.learning_rate,
-            eps=1e-8,
-            weight_decay=settings.weight_decay,
+        self._optimizers = Optimizers(
+            learner.module, settings.optimizer, settings.learning_rate, settings.weight_decay
         )
 
     @property
@@ -190,9 +188,7 @@ class TrainingRun:
         began = time.monotonic()
         if not self.history:
             self._add_row()  # what training starts from
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.learning_rate(self.steps_done)
-        self._optimizer.zero_grad()
+        self._optimizers.zero_grad()
         torch.manual_seed(_step_seed(self.settings.seed, self.steps_done, self.replicas.index))
         figures = dict(self.learner.backward(self.steps_done))
         self.replicas.sum_gradients(self._parameters)
@@ -202,7 +198,7 @@ class TrainingRun:
                 f"step {self.steps_done}: the loss is {figures['loss']}, the gradient's norm {norm}; expected "
                 "finite numbers: try a lower --learning_rate, more --warmup_steps or --precision float32"
             )
-        self._optimizer.step()
+        self._optimizers.step(self.learning_rate(self.steps_done))
         told = figures | {"gradient_norm": norm}
         self._since_row.add(told)
         self.steps_done += 1
@@ -237,7 +233,7 @@ class TrainingRun:
             "belongs_to": belongs_to,
             "steps_done": self.steps_done,
             "weights": self.learner.module.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizers": self._optimizers.state_dict(),
             "history": [asdict(row) for row in self.history],
             "since_row": asdict(self._since_row),
             "best": (self.best_score, self.best_step, self._without_better),
@@ -258,7 +254,7 @@ class TrainingRun:
             if state.get("belongs_to", belongs_to) != belongs_to:
                 raise ValueError("it is of a run with other settings or inputs")
             self.learner.module.load_state_dict(state["weights"])
-            self._optimizer.load_state_dict(state["optimizer"])
+            self._optimizers.load_state_dict(state["optimizers"])
             self.history = [HistoryRow(**row) for row in state["history"]]
             self._since_row = _Sums(**state["since_row"])
             self.best_score, self.best_step, self._without_better = state["best"]

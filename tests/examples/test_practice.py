@@ -11,7 +11,7 @@ import pytest
 from examples.entities import slug
 from examples.practice import main
 from examples.practice_facts import invent_countries
-from examples.practice_lookups import ASTRAY, LEVELS, compose_lookup
+from examples.practice_lookups import ASTRAY, LEVELS, compose_lookup, compose_reading
 from examples.practice_names import Names, real_names
 from examples.practice_patterns import read_practice_tables
 from examples.practice_retriever import compose_training_row
@@ -204,9 +204,21 @@ def test_a_lookup_that_leads_astray_states_nothing_asked_about(practice_world):
     assert sum(stating) < len(stating) / 20
 
 
+def test_a_claim_is_read_as_the_value_that_its_passage_states(practice_world):
+    refuted_values = 0
+    for asked in practice_world.claims:
+        lookup = compose_lookup(asked, 3, 0, practice_world, seed=1)
+        reading = compose_reading(asked, 3, 0, practice_world, seed=1)
+        assert reading == lookup | {"answers": [asked.values[0]]}
+        stated = mentions(reading["passages"][0]["text"], reading["answers"])
+        assert stated == (asked.label != NOT_ENOUGH_INFO)
+        refuted_values += asked.label == REFUTES and not mentions(reading["question"], reading["answers"])
+    assert refuted_values > 10
+
+
 def test_files_have_the_rows_asked_for_in_mixed_order(written):
     for level in (*LEVELS, ASTRAY):
-        for name in ("lookups", "claim_lookups"):
+        for name in ("lookups", "claim_lookups", "claim_readings"):
             table = pq.read_table(written / f"{name}_{level}" / "1.parquet")
             assert table.schema.equals(SCHEMA) and table.num_rows == 40
             assert pq.read_metadata(written / f"validation_{name}_{level}" / "1.parquet").num_rows == 10
@@ -220,6 +232,6 @@ def test_worlds_have_no_entity_in_common_and_the_same_seed_gives_the_same_bytes(
     assert len(set(documents)) == len(documents) == 3 * 4 * 24
     main(["--output", str(tmp_path), *OPTIONS])
     files = [path.relative_to(written) for path in written.rglob("*") if path.is_file()]
-    assert len(files) == 2 * (3 + 2 + 1 + 10)
+    assert len(files) == 2 * (3 + 2 + 1 + 15)
     for path in files:
         assert (written / path).read_bytes() == (tmp_path / path).read_bytes(), path

@@ -24,6 +24,7 @@ from rag_core.training.documents import (
     SearchedDocuments,
     collapse_warning,
 )
+from rag_core.training.optimizers import OptimizerName
 from rag_core.training.rag import RagLearner, RagTraining
 from rag_core.training.rag_loss import NO_SCORE
 from rag_core.training.rag_model import RagModel
@@ -106,10 +107,11 @@ def test_the_gradient_of_the_question_encoder_equals_finite_differences(
         )
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(
-    checkpoint: str, index: MipsIndex, tmp_path: Path
+    checkpoint: str, index: MipsIndex, tmp_path: Path, optimizer: OptimizerName
 ) -> None:
-    settings = TrainingSettings(learning_rate=1e-3, warmup_steps=2, validate_every=2)
+    settings = TrainingSettings(learning_rate=1e-3, warmup_steps=2, validate_every=2, optimizer=optimizer)
     storage, path = LocalStorage(), str(tmp_path / "checkpoint.pt")
 
     def fresh() -> tuple[TrainingRun, RagModel]:
