@@ -20,15 +20,13 @@ practice out/practice_rag 10 100 2 3
 steps() { rag-beam run examples/train.yaml --only "$@"; }
 
 steps retriever_1 retriever_2 passages embeddings index & searching=$!
-steps reader_1
-steps claims_1 claims_2 & judging=$!
-steps reader_2
+steps reader_1 reader_2 reader_3
+steps claims & judging=$!
 wait "$searching"
 steps rag_token & mixing=$!
-wait "$judging"
-steps rag_labels & labelling=$!
 steps rag_sequence
+wait "$judging"
+steps rag_labels
 wait "$mixing"
-wait "$labelling"
 
 python -m examples.ship_models --train out/train

@@ -124,6 +124,17 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     assert manifest_of(tmp_path / "rag").details["files"] == manifest_of(trained).details["files"]
 
 
+def test_muon_is_another_run_and_adamw_what_a_run_was_before_there_was_a_choice(
+    trained: Path, world: World, questions: Path, tmp_path: Path
+) -> None:
+    rag_beam("train_rag", **searched(world, questions, tmp_path / "muon", optimizer="muon"))
+    assert "optimizer" not in manifest_of(trained).settings
+    assert manifest_of(tmp_path / "muon").settings["optimizer"] == "muon"
+    first, second = history_of(trained)[:2], history_of(tmp_path / "muon")[:2]
+    assert first[0] == second[0]  # before training
+    assert first[1] != second[1]
+
+
 def test_a_frozen_retriever_stays_and_the_generator_learns(
     world: World, questions: Path, tmp_path: Path
 ) -> None:
