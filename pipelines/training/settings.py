@@ -24,7 +24,7 @@ class TrainSettings(ModelSettings):
         "of the learning rate after the warm-up: linear falls to 0 at the last step", "linear"
     )
     optimizer: OptimizerName = option(
-        "adamw; or muon for the matrices of hidden layers: models from random weights learn in fewer steps",
+        "adamw; or muon for the matrices of hidden layers, whose steps go in all directions of a matrix alike",
         "adamw",
     )
     weight_decay: float = option("of matrices", 0.0, ge=0)

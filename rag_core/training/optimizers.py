@@ -1,8 +1,8 @@
 """The optimisers of a training run: AdamW for all weights, or Muon for the matrices of hidden layers.
 
 Muon orthogonalises the momentum of a matrix before it steps (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/),
-so that all directions of a layer learn alike. Models that start from random weights learn from far fewer
-examples with it; embeddings, output heads, biases and normalisations are AdamW's as before.
+so that all directions of a layer learn alike, not only those in which the gradient is large. Embeddings, output
+heads, biases and normalisations are AdamW's.
 """
 
 from collections.abc import Iterator
