@@ -60,9 +60,20 @@ def locked(folder: str) -> Iterator[None]:
             os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         yield
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        try:
+            _remove(path, descriptor)
+        except BaseException:  # interrupted at this very moment
+            _remove(path, descriptor)
+            raise
+        finally:
+            os.close(descriptor)
+
+
+def _remove(path: str, descriptor: int) -> None:
+    """Removes the lock that is held, and none that another run has made since."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(descriptor), os.stat(path)):
             os.unlink(path)
-        os.close(descriptor)
 
 
 def _holder(path: str) -> str:
