@@ -109,3 +109,25 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path):
 def test_object_stores_have_no_lock():
     with locked("mem://bucket/out"), locked("mem://bucket/out"):
         assert not Path("mem:").exists()
+
+
+def test_an_interruption_while_the_lock_is_given_back_leaves_none(tmp_path, monkeypatch):
+    unlink, struck = os.unlink, []
+
+    def interrupted(path):
+        if not struck:
+            struck.append(path)
+            raise KeyboardInterrupt
+        unlink(path)
+
+    with pytest.raises(KeyboardInterrupt), locked(str(tmp_path)):
+        monkeypatch.setattr(os, "unlink", interrupted)
+    assert struck == [str(tmp_path / LOCK)]
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_the_lock_of_another_run_is_not_removed(tmp_path):
+    with locked(str(tmp_path)):
+        (tmp_path / LOCK).unlink()
+        (tmp_path / LOCK).write_text("another's")
+    assert (tmp_path / LOCK).read_text() == "another's"
