@@ -34,9 +34,7 @@ def biased_attention(
       [B, positions, heads, d].
     """
     with torch.autocast(query.device.type, enabled=False):
-        bias = position_bias.to(query.dtype)
-        scores = query @ key.transpose(2, 3)
-        scores = scores + bias if scaling == 1.0 else torch.add(bias, scores, alpha=scaling)
+        scores = torch.add(position_bias.to(query.dtype), query @ key.transpose(2, 3), alpha=scaling)
         if attention_mask is not None:
             nowhere = torch.zeros(attention_mask.shape, dtype=query.dtype, device=query.device)
             scores = scores + nowhere.masked_fill(~attention_mask, torch.finfo(query.dtype).min)
