@@ -6,6 +6,7 @@ through p(z|x), the softmax of its vector's inner products with the passages tha
 Legend: B questions, K documents of each, T target tokens, V vocabulary, D embedding size.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -85,7 +86,9 @@ def rag_nll(
     their share of the answer, next to nothing. With abstention of weight λ they are taught to say nothing:
     λ / K Σ_z −log p(end|x,z) over the documents that hold no answer is added, and where none holds one it is
     all there is, as the answer could only be made up (not of the paper; like SQuAD 2.0's questions without an
-    answer, Rajpurkar et al. 2018).
+    answer, Rajpurkar et al. 2018). Under RAG-Token such a document has its say at the tokens after the first too,
+    which another document's answer has begun. There it is to favour none: added is also
+    λ / K Σ_z KL(uniform ‖ p(·|x,z,y_<t)), its mean over t > 1.
 
     Args:
       generator: a seq2seq model of `transformers`, in the mode that it is to compute in.
@@ -116,12 +119,31 @@ def rag_nll(
     holding = torch.tensor([[*example.holding] for example in examples], device=doc_scores.device)
     if holding.shape != doc_scores.shape:
         raise ValueError(f"expected {n_docs} marks for each of {count} examples, as there are scores")
-    ends = torch.full((count, n_docs, 1), abstention.end_token, device=doc_scores.device)
-    silence = -token_log_probs(logits[:, :, :1], ends).squeeze(-1)  # [B, K]
+    penalty = _abstention_nll(logits, abstention.end_token)
+    if model_type == "rag_token":
+        penalty = penalty + _divergence_from_uniform(logits[:, :, 1:], mask[:, 1:])
     there = doc_scores > NO_SCORE
-    silence = silence.masked_fill(holding | ~there, 0.0).sum(dim=1) / there.sum(dim=1)
+    penalty = penalty.masked_fill(holding | ~there, 0.0).sum(dim=1) / there.sum(dim=1)
     made_up = ~(holding & there).any(dim=1)
-    return nll.masked_fill(made_up, 0.0) + abstention.weight * silence
+    return nll.masked_fill(made_up, 0.0) + abstention.weight * penalty
+
+
+def _abstention_nll(logits: Tensor, end_token: int) -> Tensor:
+    """−log p(end|x,z) in the place of an answer, float64 [B, K] from logits [B, K, T, V]."""
+    ends = torch.full((*logits.shape[:2], 1), end_token, device=logits.device)
+    return -token_log_probs(logits[:, :, :1], ends).squeeze(-1)
+
+
+def _divergence_from_uniform(logits: Tensor, mask: Tensor) -> Tensor:
+    """KL(uniform ‖ p(·|x,z,y_<t)), its mean over the tokens of the mask: float64 [B, K].
+
+    Args:
+      logits: [B, K, T, V]; T may be 0.
+      mask: boolean [B, T]; 0 is the mean of none.
+    """
+    divergence = -_mean_log_probs(logits) - math.log(logits.shape[-1])
+    counted = mask.unsqueeze(1)
+    return divergence.masked_fill(~counted, 0.0).sum(dim=-1) / counted.sum(dim=-1).clamp(min=1)
 
 
 def _marginal_nll(

@@ -49,17 +49,24 @@ def log_prior(question: RetrievedQuestion) -> np.ndarray:
     return scores - scores.max() - np.log(np.exp(scores - scores.max()).sum())
 
 
-def token_log_probs(
+def log_distributions(
     model: PreTrainedModel, prompt: Sequence[int], context: Sequence[int], target: Sequence[int]
 ) -> np.ndarray:
-    """log p(target_t | context, prompt, target_<t), one pass without padding or cache; float64 [T]."""
+    """log p(v | context, prompt, target_<t), one pass without padding or cache; float64 [T, V]."""
     with torch.no_grad():
         logits = model(
             input_ids=torch.tensor([context]),
             decoder_input_ids=torch.tensor([[*prompt, *target[:-1]]]),
             use_cache=False,
         ).logits[0, len(prompt) - 1 :]
-    return logits.double().log_softmax(-1)[range(len(target)), list(target)].numpy()
+    return logits.double().log_softmax(-1).numpy()
+
+
+def token_log_probs(
+    model: PreTrainedModel, prompt: Sequence[int], context: Sequence[int], target: Sequence[int]
+) -> np.ndarray:
+    """log p(target_t | context, prompt, target_<t); float64 [T]."""
+    return log_distributions(model, prompt, context, target)[range(len(target)), list(target)]
 
 
 def contexts_of(generator: Generator, question: RetrievedQuestion) -> list[list[int]]:

@@ -10,7 +10,14 @@ import torch
 from rag_core.answers import RetrievedQuestion
 from rag_core.generator import Generator
 from rag_core.training import Abstention, RagExample, document_scores, rag_nll
-from tests.rag_core.oracles import contexts_of, eager_model, log_prior, random_questions, token_log_probs
+from tests.rag_core.oracles import (
+    contexts_of,
+    eager_model,
+    log_distributions,
+    log_prior,
+    random_questions,
+    token_log_probs,
+)
 from tests.rag_core.tiny_generators import tiny_bart, tiny_t5
 
 TARGETS = [[7, 9, 11, 2], [5, 2], [30, 31, 32, 33, 34, 2]]
@@ -117,15 +124,8 @@ def test_label_smoothing_is_its_definition(
     [target] = TARGETS[:1]
     model = eager_model(generator)
     prior = np.exp(log_prior(question))
-    under = []  # p(v | z, y_<t) [K, T, V]
-    for context in contexts_of(generator, question):
-        with torch.no_grad():
-            logits = model(
-                input_ids=torch.tensor([context]),
-                decoder_input_ids=torch.tensor([[*generator.prompt, *target[:-1]]]),
-            ).logits[0, len(generator.prompt) - 1 :]
-        under.append(logits.double().softmax(dim=-1).numpy())
-    probs = np.stack(under)
+    contexts = contexts_of(generator, question)
+    probs = np.exp([log_distributions(model, generator.prompt, context, target) for context in contexts])
     places = range(len(target))
     if model_type == "rag_token":
         mixture = np.einsum("k,ktv->tv", prior, probs)
@@ -153,20 +153,26 @@ def test_label_smoothing_is_its_definition(
 def test_abstention_is_its_definition(
     generator: Generator, model_type: Literal["rag_sequence", "rag_token"]
 ) -> None:
-    """Documents without an answer are to end at once; where none has one, nothing else is learned."""
+    """Documents without an answer are to end at once, and in a mixture to favour no token after the first.
+
+    Where none has one, nothing else is learned.
+    """
     weight, end = 0.7, generator.end_token
     holding = [[True, False, False], [False, False, False], [True, True, True]]
     questions = random_questions(6, [3, 3, 3])
     model = eager_model(generator)
-    silence = [
-        [
-            -token_log_probs(model, generator.prompt, context, [end])[0]
-            for context in contexts_of(generator, question)
-        ]
-        for question in questions
-    ]
-    scores = torch.tensor(np.stack([question.scores for question in questions]))
     plain = examples_of(generator, questions)
+
+    def penalty(context: Sequence[int], target: Sequence[int]) -> float:
+        at_once = -token_log_probs(model, generator.prompt, context, [end])[0]
+        if model_type == "rag_sequence":
+            return float(at_once)
+        later = log_distributions(model, generator.prompt, context, target)[1:]  # [T − 1, V]
+        uniform = 1 / later.shape[1]
+        return float(at_once + (uniform * (np.log(uniform) - later)).sum(axis=1).mean())
+
+    penalties = [[penalty(context, example.target) for context in example.contexts] for example in plain]
+    scores = torch.tensor(np.stack([question.scores for question in questions]))
     marked = [
         RagExample(example.contexts, example.target, marks)
         for example, marks in zip(plain, holding, strict=True)
@@ -177,8 +183,8 @@ def test_abstention_is_its_definition(
     ).tolist()
     assert loss == pytest.approx(
         [
-            without[0] + weight * (silence[0][1] + silence[0][2]) / 3,
-            weight * sum(silence[1]) / 3,
+            without[0] + weight * (penalties[0][1] + penalties[0][2]) / 3,
+            weight * sum(penalties[1]) / 3,
             without[2],
         ],
         abs=1e-9,
