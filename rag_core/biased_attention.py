@@ -34,7 +34,9 @@ def biased_attention(
       [B, positions, heads, d].
     """
     with torch.autocast(query.device.type, enabled=False):
-        scores = torch.add(position_bias.to(query.dtype), query @ key.transpose(2, 3), alpha=scaling)
+        # contiguous: T5 permutes its bias from [positions, key positions, heads], and so would be the scores
+        bias = position_bias.to(query.dtype).contiguous()
+        scores = torch.add(bias, query @ key.transpose(2, 3), alpha=scaling)
         if attention_mask is not None:
             nowhere = torch.zeros(attention_mask.shape, dtype=query.dtype, device=query.device)
             scores = scores + nowhere.masked_fill(~attention_mask, torch.finfo(query.dtype).min)
