@@ -36,13 +36,15 @@ TRAINED_N_DOCS: int = _TRAINING["rag_sequence"]["n_docs"]
 
 @dataclass(frozen=True)
 class Ablations:
-    """Where everything is.
+    """Where everything is, and what is tried.
 
     Attributes:
       train: what `rag-beam run examples/train.yaml` wrote: retriever, reader, index of practice passages.
       practice: practice worlds that the index was made from.
       steps: of each training.
-      seed: of each training.
+      retriever: folder with a `question_encoder` and a `passage_encoder` to search with; None: the recipe's.
+      seeds: of the trainings; all is tried with the first, `COMPARED` with each.
+      model_types: those of `MODEL_TYPES` that are tried.
       variants: those of `VARIANTS` that are tried.
       n_docs: with how many documents.
       questions: of the sample, that are answered.
@@ -52,135 +54,180 @@ class Ablations:
     practice: Path
     output: Path
     steps: int
-    seed: int
+    retriever: Path | None = None
+    seeds: Sequence[int] = (0, 1, 2)
+    model_types: Sequence[str] = tuple(MODEL_TYPES)
     variants: Sequence[str] = tuple(VARIANTS)
     n_docs: Sequence[int] = N_DOCS
     questions: Path = _HERE / "world" / "questions.jsonl"
 
     def run_file(self) -> dict[str, Any]:
         """All steps, as `rag-beam run` takes them."""
-        return {
-            "output": str(self.output),
-            "options": {"num_threads": 1},
-            "steps": dict([*self._sample(), *self._trainings(), *self._answers()]),
-        }
+        steps = dict([*self._sample(), *self._held()])
+        for trial in self.trials():
+            steps |= dict([self._training(trial), *self._answers(trial)])
+        return {"output": str(self.output), "options": {"num_threads": 1}, "steps": steps}
+
+    def trials(self) -> Iterator["Trial"]:
+        """What is trained, and with how many documents it answers."""
+        for seed in self.seeds:
+            further = seed != self.seeds[0]
+            for model_type in self.model_types:
+                for variant in self.variants:
+                    if further and variant not in COMPARED:
+                        continue
+                    n_docs: Sequence[int] = (TRAINED_N_DOCS,) if further else self.n_docs
+                    yield Trial(variant, model_type, seed, (0,) if variant == "closed" else n_docs)
 
     def _sample(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The sample's index, and BM25's documents of practice and of sample questions."""
+        """The sample's index, and what BM25 finds there."""
         world = _HERE / "world"
         corpus = [str(world / "corpus" / "*.jsonl"), str(world / "leaders_2024.jsonl")]
-        encoder = str(self.train / _TRAINING["embeddings"]["encoder"])
         yield "passages", {"stage": "chunk", "input": corpus}
-        yield "embeddings", {"stage": "encode", "passages": "passages", "encoder": encoder}
-        yield "index", {"stage": "index", "embeddings": "embeddings", "passages": "passages"}
-        held = str(self.train / _TRAINING["rag_sequence"]["index"])
-        if "bm25" in self.variants:
-            yield "bm25_practice", _by_words(held, self._practice("questions"), TRAINED_N_DOCS)
-            yield "bm25_held_out", _by_words(held, self._practice("validation_questions"), TRAINED_N_DOCS)
+        yield from self._index("", "passages")
         if {"closed", "bm25"}.intersection(self.variants):  # closed book takes the questions from there
             yield "bm25_sample", _by_words("index", str(self.questions), max(self.n_docs))
+
+    def _held(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What is searched in training: the recipe's index, or that of another retriever; what BM25 finds there."""
+        if self.retriever is not None:
+            yield from self._index("practice_", str(self.train / _TRAINING["embeddings"]["passages"]))
+        if "bm25" in self.variants:
+            yield "bm25_practice", _by_words(self._held_index, self._practice("questions"), TRAINED_N_DOCS)
+            asked = self._practice("validation_questions")
+            yield "bm25_held_out", _by_words(self._held_index, asked, TRAINED_N_DOCS)
+
+    def _index(self, prefix: str, passages: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        encoder = (
+            self.train / _TRAINING["embeddings"]["encoder"]
+            if self.retriever is None
+            else self.retriever / "passage_encoder"
+        )
+        yield f"{prefix}embeddings", {"stage": "encode", "passages": passages, "encoder": str(encoder)}
+        yield (
+            f"{prefix}index",
+            {"stage": "index", "embeddings": f"{prefix}embeddings", "passages": passages},
+        )
+
+    @property
+    def _held_index(self) -> str:
+        if self.retriever is not None:
+            return "practice_index"
+        return str(self.train / _TRAINING["rag_sequence"]["index"])
 
     def _practice(self, name: str) -> str:
         return str(self.practice / name / "*.jsonl")
 
-    def _trainings(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """From the recipe's reader and retriever, and with its options."""
+    def _training(self, trial: "Trial") -> tuple[str, dict[str, Any]]:
+        """From the recipe's reader, and with its options."""
+        recipe = _TRAINING[trial.model_type]
+        question_encoder = (
+            self.train / recipe["question_encoder"]
+            if self.retriever is None
+            else self.retriever / "question_encoder"
+        )
         asked = {
             "questions": [self._practice("questions")],
             "validation": [self._practice("validation_questions")],
         }
-        for model_type in MODEL_TYPES:
-            recipe = _TRAINING[model_type]
-            searched = asked | {
-                "index": str(self.train / recipe["index"]),
-                "question_encoder": str(self.train / recipe["question_encoder"]),
-            }
-            of_variant = {
-                "closed": asked | {"n_docs": 0, "abstention": 0.0},
-                "bm25": {"retrievals": ["bm25_practice"], "validation": ["bm25_held_out"]},
-                "frozen": searched | {"freeze_retriever": True},
-                "trained": searched,
-            }
-            of_all = {name: value for name, value in recipe.items() if name not in searched} | {
-                "model": str(self.train / recipe["model"]),
-                "max_steps": self.steps,
-                "validate_every": self.steps,
-                "seed": self.seed,
-            }
-            for variant in self.variants:
-                yield f"{variant}_{model_type}", of_all | of_variant[variant]
+        searched = asked | {"index": self._held_index, "question_encoder": str(question_encoder)}
+        of_variant = {
+            "closed": asked | {"n_docs": 0, "abstention": 0.0},
+            "bm25": {"retrievals": ["bm25_practice"], "validation": ["bm25_held_out"]},
+            "frozen": searched | {"freeze_retriever": True},
+            "trained": searched,
+        }
+        of_all = {name: value for name, value in recipe.items() if name not in searched} | {
+            "model": str(self.train / recipe["model"]),
+            "max_steps": self.steps,
+            "validate_every": self.steps,
+            "seed": trial.seed,
+        }
+        return trial.name, of_all | of_variant[trial.variant]
 
-    def _answers(self) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _answers(self, trial: "Trial") -> Iterator[tuple[str, dict[str, Any]]]:
         """Retrievals of the sample's questions, answers with so many of them, scores."""
-        questions = str(self.questions)
-        for model_type in MODEL_TYPES:
-            for variant in self.variants:
-                model = f"{variant}_{model_type}/model"
-                retrievals = "bm25_sample"
-                if variant in ("frozen", "trained"):
-                    retrievals = f"{variant}_{model_type}_retrievals"
-                    yield (
-                        retrievals,
-                        {
-                            "stage": "retrieve",
-                            "index": "index",
-                            "questions": questions,
-                            "encoder": model,
-                            "n_docs": max(self.n_docs),
-                        },
-                    )
-                if variant != "closed":
-                    yield (
-                        f"{variant}_{model_type}_recall",
-                        {
-                            "stage": "evaluate",
-                            "predictions": retrievals,
-                            "references": questions,
-                            "metrics": [f"recall@{n_docs}" for n_docs in self.n_docs],
-                        },
-                    )
-                for n_docs in self.documents_of(variant):
-                    name = f"{variant}_{model_type}_{n_docs}"
-                    yield (
-                        f"{name}_answers",
-                        _SAMPLE[_ANSWERS[model_type]]
-                        | {"retrievals": retrievals, "model": model, "n_docs": n_docs},
-                    )
-                    yield (
-                        f"{name}_scores",
-                        {"stage": "evaluate", "predictions": f"{name}_answers", "references": questions},
-                    )
+        questions, model = str(self.questions), f"{trial.name}/model"
+        retrievals = "bm25_sample"
+        if trial.variant in COMPARED:
+            retrievals = f"{trial.name}_retrievals"
+            yield (
+                retrievals,
+                {
+                    "stage": "retrieve",
+                    "index": "index",
+                    "questions": questions,
+                    "encoder": model,
+                    "n_docs": max(trial.n_docs),
+                },
+            )
+        if trial.variant != "closed":
+            yield (
+                f"{trial.name}_recall",
+                {
+                    "stage": "evaluate",
+                    "predictions": retrievals,
+                    "references": questions,
+                    "metrics": [f"recall@{n_docs}" for n_docs in trial.n_docs],
+                },
+            )
+        for n_docs in trial.n_docs:
+            name = f"{trial.name}_{n_docs}"
+            yield (
+                f"{name}_answers",
+                _SAMPLE[_ANSWERS[trial.model_type]]
+                | {"retrievals": retrievals, "model": model, "n_docs": n_docs},
+            )
+            yield (
+                f"{name}_scores",
+                {"stage": "evaluate", "predictions": f"{name}_answers", "references": questions},
+            )
 
     def results(self) -> list["Result"]:
-        """One for each variant, model type and number of documents, from the scores."""
+        """One for each trial with the first seed and number of documents, from the scores."""
         return [
             Result(
-                VARIANTS[variant],
-                MODEL_TYPES[model_type],
+                VARIANTS[trial.variant],
+                MODEL_TYPES[trial.model_type],
                 n_docs,
-                read_scores(self.output / f"{variant}_{model_type}_{n_docs}_scores")["exact_match"],
-                read_scores(self.output / f"{variant}_{model_type}_recall")[f"recall@{n_docs}"]
-                if n_docs
-                else None,
+                read_scores(self.output / f"{trial.name}_{n_docs}_scores")["exact_match"],
+                read_scores(self.output / f"{trial.name}_recall")[f"recall@{n_docs}"] if n_docs else None,
             )
-            for model_type in MODEL_TYPES
-            for variant in self.variants
-            for n_docs in self.documents_of(variant)
+            for trial in self.trials()
+            if trial.seed == self.seeds[0]
+            for n_docs in trial.n_docs
         ]
 
-    def documents_of(self, variant: str) -> Sequence[int]:
-        """With how many documents a variant is tried."""
-        return (0,) if variant == "closed" else self.n_docs
-
     def right(self, variant: str, model_type: str) -> Floats:
-        """1.0 or 0.0 for each of the sample's questions: answered exactly, with as many documents as in training."""
-        folder = self.output / f"{variant}_{model_type}_{TRAINED_N_DOCS}_answers"
-        answers = {row["question_id"]: row["answer"] for row in read_rows(folder)}
+        """How often each of the sample's questions is answered exactly, with as many documents as in training.
+
+        Returns:
+          Its mean over the seeds.
+        """
         with self.questions.open(encoding="utf-8") as file:
             asked = [json.loads(line) for line in file]
-        return np.array(
-            [exact_match(answers[row["question_id"]], row["answers"]) for row in asked], np.float64
-        )
+        of_seeds = []
+        for seed in self.seeds:
+            name = Trial(variant, model_type, seed).name
+            rows = read_rows(self.output / f"{name}_{TRAINED_N_DOCS}_answers")
+            answers = {row["question_id"]: row["answer"] for row in rows}
+            of_seeds.append([exact_match(answers[row["question_id"]], row["answers"]) for row in asked])
+        return np.mean(np.array(of_seeds, np.float64), axis=0)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is trained, of which model type, with which seed, and with how many documents it answers."""
+
+    variant: str
+    model_type: str
+    seed: int
+    n_docs: Sequence[int] = ()
+
+    @property
+    def name(self) -> str:
+        """Of the step that trains it."""
+        return f"{self.variant}_{self.model_type}_seed_{self.seed}"
 
 
 def _by_words(index: str, questions: str, n_docs: int) -> dict[str, Any]:
