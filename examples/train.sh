@@ -16,13 +16,14 @@ practice() { # FOLDER WORLDS ROWS SEED...: worlds and rows of each seed
 practice out/practice 5 2500 {11..26}
 python -m examples.make_models --practice out/practice --output out/start
 practice out/practice_more 20 10000 {31..44}
+practice out/practice_new 20 10000 {45..58}
 practice out/practice_rag 10 100 2 3
 
 steps() { rag-beam run examples/train.yaml --only "$@"; }
 
 steps retriever_1 retriever_2 passages embeddings index & searching=$!
-steps reader_1 reader_2 reader_3
-steps claims_1 claims_2 & judging=$!
+steps reader_1 reader_2 reader_3 reader_4
+steps claims & judging=$!
 wait "$searching"
 steps rag_token & mixing=$!
 steps rag_sequence
