@@ -139,6 +139,7 @@ class Ablations:
         }
         of_all = {name: value for name, value in recipe.items() if name not in searched} | {
             "model": str(self.train / recipe["model"]),
+            "best_by": "loss",  # finer than how many of few hundred answers are right
             "max_steps": self.steps,
             "validate_every": self.steps,
             "seed": trial.seed,

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes examples/models anew: practice text, models to start from, training, and a copy of what was trained.
-# The retriever and the first readings took 9 minutes on a GPU, all that comes after them 2 hours on 2 cores.
+# The retriever and the first readings took 9 minutes on a GPU, all that comes after them two and a half hours on 2 cores.
 # Interrupted, the same command goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
