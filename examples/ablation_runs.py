@@ -63,7 +63,7 @@ class Ablations:
 
     def run_file(self) -> dict[str, Any]:
         """All steps, as `rag-beam run` takes them."""
-        steps = dict([*self._sample(), *self._held()])
+        steps = dict([*self._sample(), *self._searched_in_training()])
         for trial in self.trials():
             steps |= dict([self._training(trial), *self._answers(trial)])
         return {"output": str(self.output), "options": {"num_threads": 1}, "steps": steps}
@@ -88,32 +88,38 @@ class Ablations:
         if {"closed", "bm25"}.intersection(self.variants):  # closed book takes the questions from there
             yield "bm25_sample", _by_words("index", str(self.questions), max(self.n_docs))
 
-    def _held(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What is searched in training: the recipe's index, or that of another retriever; what BM25 finds there."""
+    def _searched_in_training(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The index of another retriever than the recipe's, and what BM25 finds among practice passages."""
         if self.retriever is not None:
             yield from self._index("practice_", str(self.train / _TRAINING["embeddings"]["passages"]))
         if "bm25" in self.variants:
-            yield "bm25_practice", _by_words(self._held_index, self._practice("questions"), TRAINED_N_DOCS)
+            yield (
+                "bm25_practice",
+                _by_words(self._practice_index, self._practice("questions"), TRAINED_N_DOCS),
+            )
             asked = self._practice("validation_questions")
-            yield "bm25_held_out", _by_words(self._held_index, asked, TRAINED_N_DOCS)
+            yield "bm25_held_out", _by_words(self._practice_index, asked, TRAINED_N_DOCS)
 
     def _index(self, prefix: str, passages: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        encoder = (
-            self.train / _TRAINING["embeddings"]["encoder"]
-            if self.retriever is None
-            else self.retriever / "passage_encoder"
+        yield (
+            f"{prefix}embeddings",
+            {"stage": "encode", "passages": passages, "encoder": self._encoder("passage_encoder")},
         )
-        yield f"{prefix}embeddings", {"stage": "encode", "passages": passages, "encoder": str(encoder)}
         yield (
             f"{prefix}index",
             {"stage": "index", "embeddings": f"{prefix}embeddings", "passages": passages},
         )
 
     @property
-    def _held_index(self) -> str:
+    def _practice_index(self) -> str:
         if self.retriever is not None:
             return "practice_index"
         return str(self.train / _TRAINING["rag_sequence"]["index"])
+
+    def _encoder(self, name: str) -> str:
+        """The `question_encoder` or the `passage_encoder` to start from."""
+        of_recipe = self.train / Path(_TRAINING["embeddings"]["encoder"]).parent
+        return str((self.retriever or of_recipe) / name)
 
     def _practice(self, name: str) -> str:
         return str(self.practice / name / "*.jsonl")
@@ -121,16 +127,14 @@ class Ablations:
     def _training(self, trial: "Trial") -> tuple[str, dict[str, Any]]:
         """From the recipe's reader, and with its options."""
         recipe = _TRAINING[trial.model_type]
-        question_encoder = (
-            self.train / recipe["question_encoder"]
-            if self.retriever is None
-            else self.retriever / "question_encoder"
-        )
         asked = {
             "questions": [self._practice("questions")],
             "validation": [self._practice("validation_questions")],
         }
-        searched = asked | {"index": self._held_index, "question_encoder": str(question_encoder)}
+        searched = asked | {
+            "index": self._practice_index,
+            "question_encoder": self._encoder("question_encoder"),
+        }
         of_variant = {
             "closed": asked | {"n_docs": 0, "abstention": 0.0},
             "bm25": {"retrievals": ["bm25_practice"], "validation": ["bm25_held_out"]},
