@@ -2,9 +2,9 @@
 
     python -m benchmarks.training_step --model examples/models/rag_sequence
 
-Both train the same weights on the same batches of random tokens, of lengths like those of passages: forward and
-backward pass, no optimiser. The peers are the library's fused attention (`sdpa`, its default) and its formula
-(`eager`). On a GPU ours is the library's.
+Both train the same weights on the same batches of random tokens, of lengths like those of passages, padded to the
+longest: forward and backward pass, no optimiser. The peers are the library's fused attention (`sdpa`, its default)
+and its formula (`eager`). On a GPU ours is the library's.
 """
 
 import statistics
@@ -42,13 +42,15 @@ def main() -> None:
             model.device
         )
 
-    def step(attention: str, precision: str, contexts: Tensor, targets: Tensor) -> tuple[float, float]:
+    def step(
+        attention: str, precision: str, contexts: Tensor, mask: Tensor, targets: Tensor
+    ) -> tuple[float, float]:
         """Its seconds and its loss."""
         model.set_attn_implementation(attention)
         model.zero_grad()
         began = time.perf_counter()
         with forward_precision(precision, model.device):  # type: ignore[arg-type]
-            loss = model(input_ids=contexts, attention_mask=torch.ones_like(contexts), labels=targets).loss
+            loss = model(input_ids=contexts, attention_mask=mask, labels=targets).loss
         loss.backward()
         last = float(loss)  # waits for a GPU
         return time.perf_counter() - began, last
@@ -58,9 +60,10 @@ def main() -> None:
         seconds: dict[str, list[float]] = {name: [] for name in (SHARED_ATTENTION, *PEERS)}
         furthest = 0.0
         for number in range(arguments.rounds + 1):
-            width = int(torch.randint(*arguments.tokens, (), generator=draw))
-            contexts, targets = tokens(width), tokens(TARGET_TOKENS)
-            found = {name: step(name, precision, contexts, targets) for name in seconds}
+            lengths = torch.randint(*arguments.tokens, (arguments.batch, 1), generator=draw)
+            mask = (torch.arange(int(lengths.max())) < lengths).long().to(model.device)
+            contexts, targets = tokens(mask.shape[1]), tokens(TARGET_TOKENS)
+            found = {name: step(name, precision, contexts, mask, targets) for name in seconds}
             if number == 0:
                 continue  # warms up
             for name, (spent, _) in found.items():
