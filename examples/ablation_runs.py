@@ -43,7 +43,7 @@ class Ablations:
       practice: practice worlds that the index was made from.
       steps: of each training.
       retriever: folder with a `question_encoder` and a `passage_encoder` to search with; None: the recipe's.
-      seeds: of the trainings; all is tried with the first, `COMPARED` with each.
+      seeds: of the trainings; all is tried with the first, what is compared with each.
       model_types: those of `MODEL_TYPES` that are tried.
       variants: those of `VARIANTS` that are tried.
       n_docs: with how many documents.
@@ -68,16 +68,21 @@ class Ablations:
             steps |= dict([self._training(trial), *self._answers(trial)])
         return {"output": str(self.output), "options": {"num_threads": 1}, "steps": steps}
 
+    @property
+    def compares(self) -> bool:
+        """Whether both of `COMPARED` are tried, so that it can be told what training gains."""
+        return set(COMPARED) <= set(self.variants)
+
     def trials(self) -> Iterator["Trial"]:
         """What is trained, and with how many documents it answers."""
-        for seed in self.seeds:
-            further = seed != self.seeds[0]
+        first, *further = self.seeds
+        for model_type in self.model_types:
+            for variant in self.variants:
+                yield Trial(variant, model_type, first, (0,) if variant == "closed" else self.n_docs)
+        for seed in further if self.compares else ():
             for model_type in self.model_types:
-                for variant in self.variants:
-                    if further and variant not in COMPARED:
-                        continue
-                    n_docs: Sequence[int] = (TRAINED_N_DOCS,) if further else self.n_docs
-                    yield Trial(variant, model_type, seed, (0,) if variant == "closed" else n_docs)
+                for variant in COMPARED:
+                    yield Trial(variant, model_type, seed, (TRAINED_N_DOCS,))
 
     def _sample(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The sample's index, and what BM25 finds there."""
@@ -212,9 +217,10 @@ class Ablations:
         with self.questions.open(encoding="utf-8") as file:
             asked = [json.loads(line) for line in file]
         of_seeds = []
-        for seed in self.seeds:
-            name = Trial(variant, model_type, seed).name
-            rows = read_rows(self.output / f"{name}_{TRAINED_N_DOCS}_answers")
+        for trial in self.trials():
+            if (trial.variant, trial.model_type) != (variant, model_type):
+                continue
+            rows = read_rows(self.output / f"{trial.name}_{TRAINED_N_DOCS}_answers")
             answers = {row["question_id"]: row["answer"] for row in rows}
             of_seeds.append([exact_match(answers[row["question_id"]], row["answers"]) for row in asked])
         return np.mean(np.array(of_seeds, np.float64), axis=0)
@@ -227,7 +233,7 @@ class Trial:
     variant: str
     model_type: str
     seed: int
-    n_docs: Sequence[int] = ()
+    n_docs: Sequence[int]
 
     @property
     def name(self) -> str:

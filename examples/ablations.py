@@ -70,7 +70,9 @@ def write_plot(results: Sequence[Result], path: Path) -> None:
     from matplotlib.figure import Figure  # late: of the extra `train`
 
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
-    for axis, model_type in zip(figure.subplots(1, 2, sharey=True), MODEL_TYPES.values(), strict=True):
+    tried = [*dict.fromkeys(result.model_type for result in results)]
+    axes = figure.subplots(1, len(tried), sharey=True, squeeze=False)[0]
+    for axis, model_type in zip(axes, tried, strict=True):
         for number, variant in enumerate(VARIANTS.values()):
             shown = [r for r in results if (r.variant, r.model_type) == (variant, model_type)]
             colour = f"C{number}"
@@ -88,7 +90,7 @@ def write_plot(results: Sequence[Result], path: Path) -> None:
         axis.set_xticks(N_DOCS, [str(n_docs) for n_docs in N_DOCS])
         axis.grid(alpha=0.3)
     figure.axes[0].set_ylabel("exact match; dotted: recall")
-    figure.axes[1].legend(fontsize="small")
+    figure.axes[-1].legend(fontsize="small")
     figure.savefig(path, dpi=120)
 
 
@@ -119,8 +121,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=[*VARIANTS])
     parser.add_argument("--n_docs", type=int, nargs="+", choices=N_DOCS, default=[*N_DOCS])
     options = parser.parse_args(argv)
-    if set(COMPARED) <= set(options.variants) and TRAINED_N_DOCS not in options.n_docs:
-        parser.error(f"--n_docs: what training gains is measured with {TRAINED_N_DOCS}; give it too")
     made = Ablations(
         train=options.train.resolve(),
         practice=options.practice.resolve(),
@@ -132,6 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         variants=options.variants,
         n_docs=options.n_docs,
     )
+    if made.compares and TRAINED_N_DOCS not in made.n_docs:
+        parser.error(f"--n_docs: what training gains is measured with {TRAINED_N_DOCS}; give it too")
     made.output.mkdir(parents=True, exist_ok=True)
     run_file = made.output / "run.yaml"
     run_file.write_text(yaml.safe_dump(made.run_file(), sort_keys=False))
@@ -140,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     results = made.results()
     told = table(results)
-    if set(COMPARED) <= set(options.variants):
+    if made.compares:
         told += f"\n\n{gains(made)}"
     (options.output / "table.txt").write_text(told + "\n")
     write_plot(results, options.output / "ablations.png")

@@ -80,7 +80,7 @@ def test_the_table_of_the_ablations_reads_the_scores(tmp_path: Path) -> None:
     made = ablations(tmp_path)
     for model_type in MODEL_TYPES:
         for variant in VARIANTS:
-            name = Trial(variant, model_type, 0).name
+            name = Trial(variant, model_type, 0, ()).name
             if variant == "closed":
                 write_scores(made.output / f"{name}_0_scores", {"exact_match": 0.03})
                 continue
@@ -120,7 +120,7 @@ def test_what_training_gains_is_paired_over_questions_and_meant_over_seeds(tmp_p
                 {"question_id": row["question_id"], "answer": row["answers"][0] if number < right else "?"}
                 for number, row in enumerate(asked)
             ]
-            folder = made.output / f"{Trial(variant, 'rag_token', seed).name}_5_answers"
+            folder = made.output / f"{Trial(variant, 'rag_token', seed, ()).name}_5_answers"
             folder.mkdir(parents=True)
             pq.write_table(pa.Table.from_pylist(rows), folder / "part-00000-00000.parquet")
     found = gain(made, "rag_token")
