@@ -1,0 +1,54 @@
+"""A deeper generator computes what the shallower one did, and all of it can be trained."""
+
+import pytest
+import torch
+from transformers import T5Config, T5ForConditionalGeneration
+
+from examples.deepen_generator import deepen
+
+CONTEXTS = torch.tensor([[5, 9, 7, 3, 1], [4, 4, 1, 0, 0]])
+TARGETS = torch.tensor([[6, 8, 1], [2, 1, 0]])
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(5)
+    config = T5Config(
+        vocab_size=12,
+        d_model=16,
+        d_kv=4,
+        d_ff=24,
+        num_layers=3,
+        num_decoder_layers=2,
+        num_heads=4,
+        dropout_rate=0.0,
+        decoder_start_token_id=0,
+    )
+    return T5ForConditionalGeneration(config).eval()
+
+
+def logits(model):
+    return model(input_ids=CONTEXTS, attention_mask=(CONTEXTS > 0).long(), labels=TARGETS).logits
+
+
+@pytest.mark.parametrize("layers", [3, 4, 6, 8])
+def test_more_layers_are_the_same_function(model, layers):
+    deeper = deepen(model, layers)
+    assert len(deeper.encoder.block) == deeper.config.num_layers == layers
+    assert model.config.num_layers == 3  # the model given is as it was
+    assert torch.equal(logits(deeper), logits(model))
+
+
+def test_every_new_layer_learns(model):
+    deeper = deepen(model, 6)
+    new = [block for block in deeper.encoder.block if not block.layer[0].SelfAttention.o.weight.any()]
+    assert len(new) == 3
+    logits(deeper).logsumexp(dim=-1).sum().backward()
+    for block in new:
+        assert block.layer[0].SelfAttention.o.weight.grad.any()
+        assert block.layer[1].DenseReluDense.wo.weight.grad.any()
+
+
+def test_layers_are_not_taken_away(model):
+    with pytest.raises(ValueError, match="2 layers; the encoder has 3 already"):
+        deepen(model, 2)
