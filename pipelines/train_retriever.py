@@ -46,7 +46,9 @@ class TrainRetrieverSettings(TrainSettings):
     validation_format: TrainingFormat = option(
         "of --validation; auto decides by content", "auto", changes_result=False
     )
-    question_encoder: str | None = option("DPR question encoder to start from", None, path="model")
+    question_encoder: str | None = option(
+        "DPR question encoder to start from, or a RAG checkpoint with one", None, path="model"
+    )
     passage_encoder: str | None = option("DPR passage encoder to start from", None, path="model")
     encoder: str | None = option(
         "in place of these two: a sentence-transformers model, one tower for questions and passages",

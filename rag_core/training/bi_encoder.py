@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from transformers import (
+    DPRConfig,
     DPRContextEncoder,
     DPRQuestionEncoder,
     PreTrainedModel,
@@ -21,6 +22,7 @@ from transformers import (
 
 from rag_core.context import PassageText
 from rag_core.encoders import sentence_transformers
+from rag_core.encoders.dpr import load_question_model
 from rag_core.encoders.encoder import check_passage_template
 from rag_core.encoders.loading import PASSAGE_ENCODER_KEY
 from rag_core.encoders.padded_model import PaddedModel
@@ -73,7 +75,7 @@ class BiEncoder(nn.Module, ABC):
         """Loads the two DPR encoders to start from.
 
         Args:
-          question_encoder: folder or hub id of a DPRQuestionEncoder.
+          question_encoder: folder or hub id of a DPRQuestionEncoder, or of a RAG checkpoint with one.
           passage_encoder: folder or hub id of a DPRContextEncoder.
           device: a device, or `auto`, `cpu`, `cuda` or `cuda:N`.
           max_tokens: of a question or passage, special tokens included.
@@ -84,15 +86,11 @@ class BiEncoder(nn.Module, ABC):
           UsageError: a folder holds something else, is incomplete, or an argument is wrong.
         """
         settings = _load_settings(device, max_tokens, allow_pickle)
-        towers = []
-        for model_class, name in (
-            (DPRQuestionEncoder, question_encoder),
-            (DPRContextEncoder, passage_encoder),
-        ):
-            folder = resolve_model(name)
-            model, tokenizer = load_model(model_class, folder, settings), load_tokenizer(folder)
-            towers.append(dpr_tower(model, tokenizer, max_tokens, precision))
-        return TwoTowers(*towers)
+        questions, tokenizer = load_question_model(resolve_model(question_encoder), settings)
+        question_tower = dpr_tower(_of_its_own(questions), tokenizer, max_tokens, precision)
+        folder = resolve_model(passage_encoder)
+        passages, tokenizer = load_model(DPRContextEncoder, folder, settings), load_tokenizer(folder)
+        return TwoTowers(question_tower, dpr_tower(passages, tokenizer, max_tokens, precision))
 
     @staticmethod
     def load_one_tower(
@@ -249,3 +247,17 @@ class OneTower(BiEncoder):
 def _load_settings(device: str | torch.device, max_tokens: int, allow_pickle: bool) -> LoadSettings:
     resolved = resolve_device(device) if isinstance(device, str) else device
     return LoadSettings(resolved, torch.float32, max_tokens, allow_pickle)
+
+
+def _of_its_own(question_encoder: PreTrainedModel) -> PreTrainedModel:
+    """The question encoder, to be saved without the RAG checkpoint that it may have been read from.
+
+    `save_pretrained` gives weights back the names that they had there.
+    """
+    if type(question_encoder) is DPRQuestionEncoder:
+        return question_encoder
+    config = question_encoder.config
+    assert isinstance(config, DPRConfig)  # of another kind it is not loaded
+    alone = DPRQuestionEncoder(config)
+    alone.load_state_dict(question_encoder.state_dict())
+    return alone.eval().requires_grad_(False).to(question_encoder.device)

@@ -6,7 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import DPRContextEncoder, DPRQuestionEncoder
+from transformers import (
+    DPRContextEncoder,
+    DPRQuestionEncoder,
+    PreTrainedModel,
+    RagModel,
+    RagSequenceForGeneration,
+)
 
 from rag_core.context import PassageText
 from rag_core.encoders import load_passage_encoder, load_question_encoder
@@ -21,6 +27,7 @@ from rag_core.training.run import TrainingRun, TrainingSettings
 from tests.rag_core.tiny_encoders import (
     write_dpr_passage_encoder,
     write_dpr_question_encoder,
+    write_rag_checkpoint,
     write_sentence_transformer,
 )
 
@@ -225,6 +232,24 @@ def test_one_tower_is_trained_and_saved_as_it_encodes(
     assert question_encoder.passage_encoder_fingerprint == encoder.fingerprint
     peer = pytest.importorskip("sentence_transformers").SentenceTransformer(str(saved), device="cpu")
     np.testing.assert_allclose(peer.encode("question: what of gold ?"), asked[0], atol=2e-6)
+
+
+@pytest.mark.parametrize("model_class", [RagSequenceForGeneration, RagModel])
+def test_the_question_encoder_of_a_rag_checkpoint_is_trained_and_saved_on_its_own(
+    folders: tuple[str, str], tmp_path: Path, model_class: type[PreTrainedModel]
+) -> None:
+    checkpoint = str(write_rag_checkpoint(tmp_path / "rag", model_class))
+    two_towers = BiEncoder.load(checkpoint, folders[1], device="cpu")
+    before = load_question_encoder(checkpoint, device="cpu").encode(["what of gold ?"], batch_tokens=100)
+    found = two_towers.eval().encode_questions(["what of gold ?"]).detach().numpy()
+    np.testing.assert_allclose(found, before, atol=2e-6)
+    run_of(RetrieverLearner(two_towers.train(), QUESTIONS, STEPS)).step()
+    two_towers.save(tmp_path)
+    expected = two_towers.eval().encode_questions(["what of gold ?"]).detach().numpy()
+    saved = load_question_encoder(str(tmp_path / "question_encoder"), device="cpu")
+    found = saved.encode(["what of gold ?"], batch_tokens=100)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    assert np.abs(found - before).max() > 1e-4  # training has changed it
 
 
 def test_bfloat16_computes_forward_passes_and_keeps_float32(folders: tuple[str, str]) -> None:
