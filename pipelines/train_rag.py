@@ -83,7 +83,8 @@ class TrainRagSettings(ShardCacheSettings, TrainSettings):
     max_input_tokens: int = option("tokens of a context: title, text and question", 300, ge=8)
     max_question_tokens: int = option("tokens of a question that are encoded", 256, ge=8)
     best_by: Literal["loss", "correct"] = option(
-        "validation score by which the weights to save are chosen: loss, or the share answered or labelled right",
+        "validation score by which the weights to save are chosen: loss, or the share answered or labelled right "
+        "(between equals by loss)",
         "loss",
     )
     max_target_tokens: int = option(

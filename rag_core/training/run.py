@@ -147,7 +147,8 @@ class TrainingRun:
         """Prepares the first step.
 
         Args:
-          monitor: the validation's score that tells the best weights, and which way it is better.
+          monitor: the validation's score that tells the best weights, and which way it is better; between
+            equals the validation's `loss` decides, where it has one.
           replicas: the processes that train together; one by default.
         """
         self.learner, self.settings = learner, settings
@@ -273,7 +274,7 @@ class TrainingRun:
         """Validates and notes how the run stands; remembers weights that are better than all before."""
         began = time.monotonic()
         scores = dict(self.learner.validate())
-        best = bool(scores) and self._is_better(scores[self.monitor])
+        best = bool(scores) and self._is_better(scores)
         if best:
             self.best_score, self.best_step, self._without_better = (
                 scores[self.monitor],
@@ -302,9 +303,14 @@ class TrainingRun:
             )
         )
 
-    def _is_better(self, score: float) -> bool:
+    def _is_better(self, scores: Mapping[str, float]) -> bool:
+        """By the monitored score, and where that is the same by the loss, if it was validated too."""
         if self.best_score is None or math.isnan(self.best_score):
             return True
+        score = scores[self.monitor]
+        if score == self.best_score:
+            best = next(row.scores for row in self.history if row.step == self.best_step)
+            return "loss" in scores and scores["loss"] < best["loss"]
         return score < self.best_score if self._direction == "lower" else score > self.best_score
 
 

@@ -109,6 +109,17 @@ def test_a_higher_score_may_be_the_better_one() -> None:
     assert (run.best_score, run.best_step) == (3.0, 2)
 
 
+def test_between_equal_scores_the_lower_loss_decides() -> None:
+    learner = LineLearner(total_steps=8)
+    scores = iter([(0.5, 3.0), (0.9, 2.0), (0.9, 1.0), (0.9, 1.5), (0.8, 0.1)])
+    learner.validate = lambda: dict(zip(("correct", "loss"), next(scores), strict=True))  # type: ignore[method-assign]
+    run = TrainingRun(learner, SETTINGS, ("correct", "higher"))
+    while not run.done:
+        run.step()
+    assert [row.best for row in run.history] == [True, True, True, False, False]
+    assert (run.best_score, run.best_step) == (0.9, 4)
+
+
 def without_seconds(run: TrainingRun) -> list[dict]:
     return [dataclasses.asdict(row) | {"seconds": None} for row in run.history]
 
