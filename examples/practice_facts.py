@@ -22,6 +22,7 @@ _ACCESSIONS = {
     "head of state and government": ("elected", "appointed", "hereditary"),
 }
 _HIGHEST_NUMBER = 118
+_PRESENT = (2014, 2026)  # years as of whose end a world's offices are held
 
 
 def _maybe(value: str, rng: random.Random, probability: float = _KNOWN) -> str:
@@ -186,8 +187,13 @@ def _namesake(names: Names) -> str:
 
 
 def invent_offices(names: Names, countries: Sequence[Entity], count: int) -> list[Entity]:
-    """Offices of some of the countries, one or two in each, with their holders at two dates."""
+    """Offices of some of the countries, one or two in each, with their holders at two dates.
+
+    The later is the date of the whole world, of the last dozen years as a corpus is that somebody asks about
+    today: a reader may learn which years can be the present and which are past for certain.
+    """
     rng = names.rng
+    year = rng.randint(*_PRESENT)
     holders = _with_doubles(names, count, names.person)
     entities: list[Entity] = []
     chosen = rng.sample(countries, len(countries))
@@ -197,7 +203,6 @@ def invent_offices(names: Names, countries: Sequence[Entity], count: int) -> lis
         if rng.random() < 0.1:
             office = names.fresh(lambda: names.word().lower())
         role = rng.choice(tuple(_ACCESSIONS))
-        year = rng.randint(1960, 2035)
         name = f"{office} of {country.name}"
         fields = {
             "name": f"the {name}",

@@ -98,6 +98,15 @@ def test_values_cover_those_of_the_sample():
     assert max(shared.values()) > 1
 
 
+def test_offices_of_a_world_are_as_of_one_recent_date_and_earlier_holders_of_one_before(practice_world):
+    offices = [entity.fields for entity in practice_world.edition.entities["office"]]
+    (date,) = {fields["date"] for fields in offices}
+    assert re.fullmatch("the end of 20(1[4-9]|2[0-6])", date)
+    earlier = {fields["earlier_date"] for fields in offices if "earlier_date" in fields}
+    assert len(earlier) > 5
+    assert all(re.fullmatch(r"the end of \d{4}", other) and other < date for other in earlier)
+
+
 def test_labels_are_balanced_and_claims_say_what_they_say(practice_world):
     labels = Counter(asked.label for asked in practice_world.claims)
     assert set(labels) == set(LABELS) and len(set(labels.values())) == 1
