@@ -63,7 +63,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(
             f"--model {options.model}: its generator is a {type(generator.model).__name__}, expected a T5"
         )
-    deepen(generator.model, options.layers).save_pretrained(options.output)
+    try:
+        deeper = deepen(generator.model, options.layers)
+    except ValueError as error:
+        parser.error(f"--layers: {error}")
+    deeper.save_pretrained(options.output)
     generator.tokenizer.save_pretrained(options.output)
     print(f"{options.output}: {options.layers} encoder layers, {generator.model.config.num_layers} before")
 

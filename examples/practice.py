@@ -30,15 +30,23 @@ class PracticeText:
     Args:
       lookups, retriever_rows: how many rows are wanted of each lookup file and for the retriever.
       hard_negatives: for each question to the retriever, at most.
+      domains: what is asked about; the corpus has articles on everything.
     """
 
     def __init__(
-        self, worlds: int, lookups: int, retriever_rows: int, hard_negatives: int, seed: int
+        self,
+        worlds: int,
+        lookups: int,
+        retriever_rows: int,
+        hard_negatives: int,
+        seed: int,
+        domains: Sequence[str],
     ) -> None:
         self._lookups = -(-lookups // worlds)  # in each world
         self._retriever_rows = -(-retriever_rows // worlds)
         self._hard_negatives = hard_negatives
         self._seed = seed
+        self._domains = domains
         self.corpus: dict[str, list[dict[str, Any]]] = {}
         self.questions: list[dict[str, Any]] = []
         self.claims: list[dict[str, Any]] = []
@@ -49,18 +57,22 @@ class PracticeText:
         """Adds all that a world has to ask."""
         for domain, articles in world.edition.articles.items():
             self.corpus.setdefault(_CORPUS_FILES[domain], []).extend(documents(articles))
-        self.questions += (asked.row for asked in world.questions)
-        self.claims += (asked.row for asked in world.claims)
-        everything = [*world.questions, *world.claims]
+        questions, claims = (
+            [asked for asked in kind if world.entities[asked.fact.entity_id].domain in self._domains]
+            for kind in (world.questions, world.claims)
+        )
+        self.questions += (asked.row for asked in questions)
+        self.claims += (asked.row for asked in claims)
+        everything = [*questions, *claims]
         self.retriever += (
             compose_training_row(asked, world, self._hard_negatives, rng)
             for asked in rng.sample(everything, min(self._retriever_rows, len(everything)))
         )
         for level in (*LEVELS, ASTRAY):
             for name, asked, compose in (
-                ("lookups", world.questions, compose_lookup),
-                ("claim_lookups", world.claims, compose_lookup),
-                ("claim_readings", world.claims, compose_reading),
+                ("lookups", questions, compose_lookup),
+                ("claim_lookups", claims, compose_lookup),
+                ("claim_readings", claims, compose_reading),
             ):
                 self.lookups.setdefault(f"{name}_{level}", []).extend(
                     compose(one, level, turn, world, self._seed)
@@ -137,6 +149,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--hard_negatives", type=int, default=6, help="for each row of the retriever, at most"
     )
+    parser.add_argument(
+        "--domains", nargs="+", choices=_CORPUS_FILES, default=[*_CORPUS_FILES], help="what is asked about"
+    )
     parser.add_argument("--seed", type=int, default=1, help="other seeds give other worlds")
     options = parser.parse_args(argv)
     tables = read_practice_tables()
@@ -152,7 +167,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         ),
         ("training", "", options.worlds, options.lookups, options.retriever_rows),
     ):
-        text = PracticeText(worlds, lookups, retriever_rows, options.hard_negatives, options.seed)
+        text = PracticeText(
+            worlds, lookups, retriever_rows, options.hard_negatives, options.seed, options.domains
+        )
         rng = random.Random(f"{options.seed}/{split}")
         for number in range(worlds):
             world = compose_practice_world(f"{split}/{number}", options.entities, taken, tables, options.seed)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
-from examples.deepen_generator import deepen
+from examples.deepen_generator import deepen, main
+from examples.ship_models import MODELS
 
 CONTEXTS = torch.tensor([[5, 9, 7, 3, 1], [4, 4, 1, 0, 0]])
 TARGETS = torch.tensor([[6, 8, 1], [2, 1, 0]])
@@ -52,3 +53,10 @@ def test_every_new_layer_learns(model):
 def test_layers_are_not_taken_away(model):
     with pytest.raises(ValueError, match="2 layers; the encoder has 3 already"):
         deepen(model, 2)
+
+
+def test_the_command_says_so_too(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--model", str(MODELS / "rag_token"), "--layers", "1", "--output", str(tmp_path / "model")])
+    assert "--layers: 1 layers; the encoder has 6 already" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()

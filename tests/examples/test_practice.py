@@ -236,6 +236,18 @@ def test_files_have_the_rows_asked_for_in_mixed_order(written):
     assert len(set(domains[:20])) > 1 and domains != sorted(domains)
 
 
+def test_questions_may_be_about_some_domains_alone(tmp_path):
+    main(["--output", str(tmp_path), "--domains", "office", *OPTIONS])
+    for kind in ("questions", "claims"):
+        rows = rows_of(tmp_path / kind / "1.jsonl")
+        assert {row["attribute"] for row in rows} == {"office.holder"}
+        assert 40 < len(rows) < 200
+    rows = pq.read_table(tmp_path / "lookups_astray/1.parquet").to_pylist()
+    assert len(rows) == 40
+    assert all(row["question_id"].startswith("office-") for row in rows)
+    assert rows_of(tmp_path / "corpus/elements_1.jsonl")
+
+
 def test_worlds_have_no_entity_in_common_and_the_same_seed_gives_the_same_bytes(written, tmp_path):
     documents = [row["document_id"] for path in written.glob("*corpus/*.jsonl") for row in rows_of(path)]
     assert len(set(documents)) == len(documents) == 3 * 4 * 24
