@@ -65,6 +65,18 @@ def test_there_are_many_of_each_kind_with_ids_of_their_own(practice):
                 assert all(pattern.text.endswith((".", "?")) for pattern in group)
 
 
+def test_questions_and_claims_can_be_asked_about_every_entity(practice):
+    always = {
+        "country": {"name", "demonym", "region", "value"},
+        "element": {"name", "value"},
+        "office": {"name", "country", "office", "value"},
+    }
+    for domain, columns in always.items():
+        for attribute in practice[domain].attributes.values():
+            for pattern in (*attribute.questions, *attribute.claims):
+                assert pattern.slots <= columns, pattern.text
+
+
 def test_shared_patterns_are_drawn_more_often_than_they_are_many(practice):
     for domain in practice.values():
         for attribute in domain.attributes.values():
