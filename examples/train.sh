@@ -6,31 +6,36 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
 
-practice() { # FOLDER WORLDS ROWS SEED...: worlds and rows of each seed
-    local folder=$1 worlds=$2 rows=$3
-    shift 3
-    printf '%s\n' "$@" | xargs -P "$(nproc)" -L 1 python -m examples.practice --output "$folder" \
-        --worlds "$worlds" --validation_worlds 1 --lookups "$rows" --validation_lookups 100 \
-        --retriever_rows "$rows" --validation_retriever_rows 100 --hard_negatives 4 --seed
+practice() { # FOLDER WORLDS ROWS VALIDATION_ROWS "SEED..." [OPTION...]: worlds and rows of each seed
+    local folder=$1 worlds=$2 rows=$3 validation_rows=$4 seeds=$5
+    shift 5
+    xargs -n 1 <<<"$seeds" | xargs -P "$(nproc)" -I SEED python -m examples.practice --output "$folder" \
+        --worlds "$worlds" --validation_worlds 1 --lookups "$rows" --validation_lookups "$validation_rows" \
+        --retriever_rows "$rows" --validation_retriever_rows "$validation_rows" --hard_negatives 4 "$@" --seed SEED
 }
-practice out/practice 5 2500 {11..26}
+
+practice out/practice 5 2500 100 "$(seq 11 26)"
 python -m examples.make_models --practice out/practice --output out/start
-practice out/practice_more 20 10000 {31..44}
-practice out/practice_new 20 10000 {45..58}
-practice out/practice_wide 20 20000 {61..74}
-practice out/practice_fresh 20 20000 {75..83}
-practice out/practice_rag 10 100 2 3
+practice out/practice_more 20 10000 100 "$(seq 31 44)"
+practice out/practice_new 20 10000 100 "$(seq 45 58)"
+practice out/practice_wide 20 20000 100 "$(seq 61 74)"
+practice out/practice_fresh 20 20000 100 "$(seq 75 83)"
+practice out/practice_richer 20 20000 200 "$(seq 91 94)"
+practice out/practice_offices 20 20000 200 "95 96" --domains office
+practice out/practice_rag 10 100 100 "2 3"
 
 steps() { rag-beam run examples/train.yaml --only "$@"; }
 
 deepen() { python -m examples.deepen_generator --layers 6 --model "out/train/$1/model" --output "out/deeper/$2"; }
 
-steps retriever_1 retriever_2 retriever_3 passages embeddings index & searching=$!
+steps retriever_1 retriever_2 retriever_3 retriever_4 passages embeddings index found & searching=$!
 steps reader_1 reader_2 reader_3 reader_4
-(steps claims_1; deepen claims_1 claims; steps claims_2) & judging=$!
+(steps claims_1; deepen claims_1 claims; steps claims_2 claims_3 claims_4) & judging=$!
 deepen reader_4 reader
-steps reader_5 reader_6
+steps reader_5 reader_6 reader_7 reader_8
 wait "$searching"
+python -m examples.temper_prior --question_encoder out/train/retriever_4/question_encoder \
+    --model out/train/reader_8/model --retrievals out/train/found --output out/tempered
 steps rag_token & mixing=$!
 steps rag_sequence
 wait "$judging"
