@@ -10,6 +10,7 @@ Run `python -m examples.temper_prior --question_encoder dpr --model reader --ret
 """
 
 import argparse
+import itertools
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,23 +89,24 @@ def log_likelihoods(generator: Generator, rows: Sequence[dict[str, Any]]) -> tup
                 for of_question, target in zip(contexts, targets, strict=True)
                 for context in of_question
             ]
-            alone = torch.zeros(len(examples), 1)  # each passage as the only one: its p(z|x) is 1
+            # each passage as the only one: its p(z|x) is 1
+            alone = torch.zeros(len(examples), 1, device=generator.device)
             nll = rag_nll("rag_sequence", generator.model, generator.prompt, alone, examples)
-            of_rows.append(-nll.view(len(contexts), -1))
+            of_rows.append(-nll.view(len(contexts), -1).cpu())
     return torch.cat(answers), torch.cat(silence)
 
 
 def _answerable(folder: Path, most: int) -> list[dict[str, Any]]:
     """The first rows of which some passage holds an answer, those with the usual number of passages."""
     rows = [row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
-    n_docs = max(len(row["passages"]) for row in rows)
+    n_docs = max((len(row["passages"]) for row in rows), default=0)
     answerable = (
         row
         for row in rows
         if len(row["passages"]) == n_docs
         and any(AnswerStrings(row["answers"]).found_in(passage["text"]) for passage in row["passages"])
     )
-    return [row for row, _ in zip(answerable, range(most), strict=False)]
+    return list(itertools.islice(answerable, most))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
