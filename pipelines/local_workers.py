@@ -81,13 +81,13 @@ class _Workers:
 
         What they say on stderr is kept apart: when a run ends early, each complains at length of a
         runner that is gone. As jobs in a shell's background they ignore a terminal's Ctrl-C, which
-        the launching process heeds.
+        the launching process heeds. Each is noted before it begins, and does not begin where that
+        fails: `kill` misses none.
         """
         pids, statuses, said = (shlex.quote(str(path)) for path in (self._pids, self._statuses, self._said))
         worker = f"{shlex.quote(sys.executable)} -m pipelines.worker"
-        command = (
-            f"exec 2>> {said}; trap '' INT; {worker} & echo $! >> {pids}; wait $! || echo $? >> {statuses}"
-        )
+        noted = f"""sh -c 'echo $$ >> "$0" && exec "$@"' {pids} {worker}"""
+        command = f"exec 2>> {said}; trap '' INT; {noted} & wait $! || echo $? >> {statuses}"
         return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command))
 
     def statuses(self) -> list[int]:
