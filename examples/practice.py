@@ -113,9 +113,9 @@ class PracticeText:
 
 
 def _turns(asked: Sequence[Asked], count: int, rng: random.Random) -> Iterable[tuple[Asked, int]]:
-    """As many as wanted in random order: each once before any is taken a second time."""
+    """As many as wanted in random order: each once before any is taken a second time; of none, none."""
     turn = 0
-    while count > 0:
+    while asked and count > 0:
         for one in rng.sample(asked, min(count, len(asked))):
             yield one, turn
         count, turn = count - len(asked), turn + 1

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from examples.entities import slug
-from examples.practice import main
+from examples.practice import _turns, main
 from examples.practice_facts import invent_countries
 from examples.practice_lookups import ASTRAY, LEVELS, compose_lookup, compose_reading
 from examples.practice_names import Names, real_names
@@ -234,6 +234,12 @@ def test_files_have_the_rows_asked_for_in_mixed_order(written):
     assert len(json.loads((written / "retriever" / "1.json").read_text(encoding="utf-8"))) == 60
     domains = [row["attribute"].partition(".")[0] for row in rows_of(written / "questions" / "1.jsonl")]
     assert len(set(domains[:20])) > 1 and domains != sorted(domains)
+
+
+def test_rows_are_taken_again_only_when_all_were_taken_and_of_none_there_are_none():
+    taken = list(_turns(["a", "b"], 3, random.Random(1)))
+    assert sorted(taken[:2]) == [("a", 0), ("b", 0)] and taken[2][1] == 1
+    assert list(_turns([], 3, random.Random(1))) == []
 
 
 def test_questions_may_be_about_some_domains_alone(tmp_path):
