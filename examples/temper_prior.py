@@ -12,24 +12,28 @@ Run `python -m examples.temper_prior --question_encoder dpr --model reader --ret
 import argparse
 import itertools
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 from transformers import DPRQuestionEncoder
 from transformers.utils import logging
 
-from rag_core.context import PassageText
+from pipelines.training.questions import Ledger
+from pipelines.training.rag_questions import RagSources
+from rag_core.decoder import EncodedDocuments
+from rag_core.errors import UsageError
 from rag_core.generator import Generator, load_generator
 from rag_core.metrics.retrieval import AnswerStrings
-from rag_core.training.rag_loss import RagExample, rag_nll
+from rag_core.target_scoring import score_targets
+from rag_core.training.documents import RagQuestion
 
 _SCALES = np.geomspace(1 / 16, 4, 97)
 _QUESTIONS_AT_ONCE = 16
+_BATCH_TOKENS = 16_384  # of the generator's passes
 
 
 def conditional_nll(scale: float, scores: Tensor, answers: Tensor, silence: Tensor) -> Tensor:
@@ -64,47 +68,40 @@ def scale_vectors(model: DPRQuestionEncoder, scale: float) -> None:
     last.bias.mul_(scale)
 
 
-@torch.no_grad()
-def log_likelihoods(generator: Generator, rows: Sequence[dict[str, Any]]) -> tuple[Tensor, Tensor]:
+def log_likelihoods(generator: Generator, questions: Sequence[RagQuestion]) -> tuple[Tensor, Tensor]:
     """log p(y|x,z) of the first answer, and log p(silence|x,z): float64 [N, K] each.
 
     Args:
-      rows: N of the retrievals table, with K passages each.
+      questions: N, with K passages each.
     """
-    asked = [
-        (row["question"], [PassageText(passage["title"], passage["text"]) for passage in row["passages"]])
-        for row in rows
-    ]
-    answers, silence = [], []
-    for begin in range(0, len(rows), _QUESTIONS_AT_ONCE):
-        batch = slice(begin, begin + _QUESTIONS_AT_ONCE)
-        tokens = generator.tokenizer([row["answers"][0] for row in rows[batch]], add_special_tokens=False)
-        contexts = generator.contexts.batch(asked[batch])
-        for of_rows, targets in (
-            (answers, [(*ids, generator.end_token) for ids in tokens["input_ids"]]),
-            (silence, [(generator.end_token,)] * len(contexts)),
-        ):
-            examples = [
-                RagExample([context], target)
-                for of_question, target in zip(contexts, targets, strict=True)
-                for context in of_question
-            ]
-            # each passage as the only one: its p(z|x) is 1
-            alone = torch.zeros(len(examples), 1, device=generator.device)
-            nll = rag_nll("rag_sequence", generator.model, generator.prompt, alone, examples)
-            of_rows.append(-nll.view(len(contexts), -1).cpu())
-    return torch.cat(answers), torch.cat(silence)
+    silent = (generator.end_token,)
+    sums = []
+    for begin in range(0, len(questions), _QUESTIONS_AT_ONCE):
+        batch = questions[begin : begin + _QUESTIONS_AT_ONCE]
+        tokens = generator.tokenizer([question.answers[0] for question in batch], add_special_tokens=False)
+        contexts = generator.contexts.batch([(question.question, question.passages) for question in batch])
+        states = generator.encode(list(itertools.chain.from_iterable(contexts)), _BATCH_TOKENS)
+        answers = [
+            (*ids, generator.end_token)
+            for ids, of_question in zip(tokens["input_ids"], contexts, strict=True)
+            for _ in of_question
+        ]
+        pairs = [(document, target) for document, answer in enumerate(answers) for target in (answer, silent)]
+        documents = EncodedDocuments.pack(generator.decoder, states)
+        scored = score_targets(generator, documents, pairs, _BATCH_TOKENS)
+        sums += [log_probs.sum() for log_probs in scored]
+    both = torch.tensor(sums, dtype=torch.float64).view(len(questions), -1, 2)
+    return both[..., 0], both[..., 1]
 
 
-def _answerable(folder: Path, most: int) -> list[dict[str, Any]]:
-    """The first rows of which some passage holds an answer, those with the usual number of passages."""
-    rows = [row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
-    n_docs = max((len(row["passages"]) for row in rows), default=0)
+def _answerable(questions: Sequence[RagQuestion], most: int) -> list[RagQuestion]:
+    """The first of which some passage holds an answer, those with the usual number of passages."""
+    n_docs = max((len(question.passages) for question in questions), default=0)
     answerable = (
-        row
-        for row in rows
-        if len(row["passages"]) == n_docs
-        and any(AnswerStrings(row["answers"]).found_in(passage["text"]) for passage in row["passages"])
+        question
+        for question in questions
+        if len(question.passages) == n_docs
+        and any(AnswerStrings(question.answers).found_in(passage.text) for passage in question.passages)
     )
     return list(itertools.islice(answerable, most))
 
@@ -125,14 +122,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     options = parser.parse_args(argv)
     logging.disable_progress_bar()
-    rows = _answerable(options.retrievals, options.max_questions)
-    if not rows:
-        parser.error(f"--retrievals {options.retrievals}: no row has a passage that holds its answer")
     generator = load_generator(options.model, dtype="float32")
-    answers, silence = log_likelihoods(generator, rows)
-    scores = torch.tensor(
-        [[passage["score"] for passage in row["passages"]] for row in rows], dtype=torch.float64
-    )
+    try:
+        retrieved = RagSources.plan(None, [str(options.retrievals)], "auto")
+    except UsageError as error:
+        parser.error(f"--retrievals: {error}")
+    found = retrieved.read(sys.maxsize, generator.contexts, Ledger())
+    questions = _answerable(found, options.max_questions)
+    if not questions:
+        parser.error(f"--retrievals {options.retrievals}: no row has a passage that holds its answer")
+    answers, silence = log_likelihoods(generator, questions)
+    scores = torch.tensor([question.scores for question in questions], dtype=torch.float64)
     scale = fit_scale(scores, answers, silence)
     model = DPRQuestionEncoder.from_pretrained(options.question_encoder)
     scale_vectors(model, scale)
@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     model.save_pretrained(options.output)
     before, after = (conditional_nll(by, scores, answers, silence).mean().item() for by in (1.0, scale))
     print(
-        f"{options.output}: vectors times {scale:.3f}; {len(rows)} questions, -log p(y|x, something said) "
+        f"{options.output}: vectors times {scale:.3f}; {len(questions)} questions, -log p(y|x, something said) "
         f"{before:.4f} before, {after:.4f} after"
     )
 

@@ -2,18 +2,20 @@
 
 import json
 import math
-import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from transformers import DPRConfig, DPRQuestionEncoder
+from transformers import DPRQuestionEncoder
 
 from examples.ship_models import MODELS
 from examples.temper_prior import conditional_nll, fit_scale, log_likelihoods, main, scale_vectors
+from rag_core.context import PassageText
 from rag_core.generator import load_generator
+from rag_core.training.documents import RagQuestion
 from schemas.retrievals import SCHEMA
+from tests.rag_core.tiny_encoders import edit_json, write_dpr_question_encoder
 
 NEVER = -1e9
 QUESTION = "What is the currency of Ruratia?"
@@ -40,17 +42,9 @@ def test_the_scale_is_as_sharp_as_the_retriever_is_right_whatever_silent_passage
 
 
 @pytest.mark.parametrize("projection", [0, 6])
-def test_all_vectors_are_scaled(projection):
-    torch.manual_seed(3)
-    config = DPRConfig(
-        vocab_size=30,
-        hidden_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=16,
-        projection_dim=projection,
-    )
-    model = DPRQuestionEncoder(config).eval()
+def test_all_vectors_are_scaled(projection, tmp_path):
+    folder = write_dpr_question_encoder(tmp_path / "dpr", projection_dim=projection)
+    model = DPRQuestionEncoder.from_pretrained(folder).eval()
     tokens = torch.tensor([[2, 7, 9, 3], [2, 11, 5, 3]])
     with torch.no_grad():
         before = model(tokens).pooler_output
@@ -89,7 +83,15 @@ def arguments(question_encoder, folder):
 
 def test_likelihoods_are_those_of_the_model():
     generator = load_generator(str(MODELS / "rag_token"), device="cpu", dtype="float32")
-    answers, silence = log_likelihoods(generator, [retrieved(SPEAKS, SILENT), retrieved(SILENT, SPEAKS)])
+    passages = {text: PassageText("Ruratia", text) for text in (SPEAKS, SILENT)}
+    orders = [(SPEAKS, SILENT), (SILENT, SPEAKS)]
+    answers, silence = log_likelihoods(
+        generator,
+        [
+            RagQuestion("q", QUESTION, ("Ruratian tolar",), tuple(passages[text] for text in order))
+            for order in orders
+        ],
+    )
     assert answers.shape == silence.shape == (2, 2)
     torch.testing.assert_close(answers[0], answers[1].flip(0), atol=1e-4, rtol=1e-4)
     context = generator.tokenizer(f"Ruratia / {SPEAKS} // {QUESTION}", return_tensors="pt").input_ids
@@ -101,15 +103,9 @@ def test_likelihoods_are_those_of_the_model():
 
 
 def test_the_command_writes_an_encoder_that_still_belongs_to_its_passage_encoder(tmp_path, capsys):
-    torch.manual_seed(4)
-    source = tmp_path / "dpr"
-    config = DPRConfig(
-        vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
-    )
-    config.passage_encoder_fingerprint = "abc"
-    model = DPRQuestionEncoder(config).eval()
-    model.save_pretrained(source)
-    shutil.copy(MODELS / "rag_token/question_encoder_tokenizer/tokenizer.json", source)
+    source = write_dpr_question_encoder(tmp_path / "dpr")
+    edit_json(source / "config.json", passage_encoder_fingerprint="abc")
+    model = DPRQuestionEncoder.from_pretrained(source).eval()
     rows = [retrieved(SPEAKS, SILENT), retrieved(SILENT, SPEAKS), retrieved(SILENT, SILENT)]
     write_retrievals(rows, tmp_path)
     main(arguments(source, tmp_path))
@@ -131,3 +127,10 @@ def test_retrievals_without_any_answer_are_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(arguments(tmp_path, tmp_path))
     assert "no row has a passage that holds its answer" in capsys.readouterr().err
+
+
+def test_a_folder_without_retrievals_is_refused(tmp_path, capsys):
+    (tmp_path / "retrievals").mkdir()
+    with pytest.raises(SystemExit):
+        main(arguments(tmp_path, tmp_path))
+    assert f"--retrievals: {tmp_path / 'retrievals'}" in capsys.readouterr().err
