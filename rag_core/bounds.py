@@ -76,6 +76,8 @@ def answer_bound(
 ) -> float:
     """log(p + Σ_z p(z|x) bound_z) − log p over the documents z under which an answer was not scored.
 
+    Wider by what rounding may make of the sum, so that it holds where the bound is the probability itself.
+
     Args:
       log_prob: log p, the answer's probability from the documents that were scored.
       log_prior: log p(z|x) of the others.
@@ -85,5 +87,5 @@ def answer_bound(
     """
     if not len(log_bounds):
         return 0.0
-    bounds = np.minimum(np.asarray(log_bounds) + rounding(length, dtype), 0.0)
-    return float(np.logaddexp.reduce([log_prob, *(np.asarray(log_prior) + bounds)])) - log_prob
+    joint = np.asarray(log_prior) + np.minimum(log_bounds, 0.0)
+    return float(np.logaddexp.reduce([log_prob, *joint])) - log_prob + rounding(length, dtype)
