@@ -57,11 +57,20 @@ class Relations:
     after: Entity | None
 
 
-def make_entity(domain: str, fields: Mapping[str, str], title: str | None = None) -> Entity:
-    """An entity from a table row; empty columns count as unknown."""
+def make_entity(
+    domain: str, fields: Mapping[str, str], title: str | None = None, year: str | None = None
+) -> Entity:
+    """An entity from a table row; empty columns count as unknown.
+
+    Args:
+      title: of its article; its name by default.
+      year: as of whose end the fields are true. The article's title tells it, so that a passage read alone can
+        be told from one of another year; the id does not, it is the same at all dates.
+    """
     title = title or fields["name"]
     known = {key: value for key, value in fields.items() if value}
-    return Entity(f"{domain}-{slug(title)}", domain, title, known)
+    dated = title if year is None else f"{title} in {year}"
+    return Entity(f"{domain}-{slug(title)}", domain, dated, known)
 
 
 def relate(entities: Sequence[Entity], domain: Domain) -> dict[str, Relations]:

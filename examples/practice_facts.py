@@ -219,7 +219,7 @@ def invent_offices(names: Names, countries: Sequence[Entity], count: int) -> lis
                 "earlier_date": f"the end of {year - rng.randint(1, 14)}",
             }
             fields |= earlier
-        entity = make_entity("office", fields, title=name[0].upper() + name[1:])
+        entity = make_entity("office", fields, title=name[0].upper() + name[1:], year=str(year))
         if entity.entity_id not in {other.entity_id for other in entities}:
             entities.append(entity)
     return entities

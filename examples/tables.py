@@ -61,7 +61,7 @@ def _office(row: Mapping[str, str], country: str, date: str) -> Entity:
         if earlier not in ("", holder):
             fields |= {"earlier": earlier, "earlier_date": f"the end of {year}"}
             break
-    return make_entity("office", fields, title=name[0].upper() + name[1:])
+    return make_entity("office", fields, title=name[0].upper() + name[1:], year=date)
 
 
 def read_aliases() -> dict[str, list[str]]:

@@ -25,9 +25,13 @@ def test_corpus_has_enough_articles_of_the_right_length(documents):
     assert len({row["text"] for row in documents.values()}) == len(documents)
 
 
-def test_both_leader_corpora_keep_the_length_and_the_ids(world):
+def test_both_leader_corpora_keep_the_length_and_the_ids_and_tell_their_year(world):
     first, last = world["leaders_2018.jsonl"], world["leaders_2024.jsonl"]
     assert [row["document_id"] for row in first] == [row["document_id"] for row in last]
+    assert (first[0]["title"], last[0]["title"]) == (
+        "President of the United States in 2018",
+        "President of the United States in 2024",
+    )
     assert len(first) >= 60
     assert all(200 <= len(row["text"].split()) <= 600 for row in first)
 

@@ -107,5 +107,6 @@ def test_offices_know_only_what_belongs_to_their_date():
     us = "office-president-of-the-united-states"
     assert (first[us]["holder"], first[us]["earlier"]) == ("Donald Trump", "Barack Obama")
     assert (last[us]["holder"], last[us]["earlier"]) == ("Joe Biden", "Donald Trump")
+    assert (first[us]["date"], last[us]["date"]) == ("the end of 2018", "the end of 2024")
     leaked = [key for key, fields in first.items() if last[key]["holder"] in fields.get("earlier", "")]
     assert leaked == []

@@ -99,9 +99,11 @@ def test_values_cover_those_of_the_sample():
 
 
 def test_offices_of_a_world_are_as_of_one_recent_date_and_earlier_holders_of_one_before(practice_world):
-    offices = [entity.fields for entity in practice_world.edition.entities["office"]]
+    entities = practice_world.edition.entities["office"]
+    offices = [entity.fields for entity in entities]
     (date,) = {fields["date"] for fields in offices}
     assert re.fullmatch("the end of 20(1[4-9]|2[0-6])", date)
+    assert all(entity.title.endswith(f" in {date[-4:]}") for entity in entities)
     earlier = {fields["earlier_date"] for fields in offices if "earlier_date" in fields}
     assert len(earlier) > 5
     assert all(re.fullmatch(r"the end of \d{4}", other) and other < date for other in earlier)
