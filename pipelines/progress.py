@@ -12,7 +12,6 @@ from tqdm import tqdm
 from pipelines.dataset.target import Target
 from pipelines.filesystems import STORAGE
 from pipelines.heartbeat import progress_folder, read_notes
-from rag_core.errors import UsageError
 from rag_core.storage import file_name, join
 from rag_core.tables import inspect_table
 
@@ -114,8 +113,10 @@ class _View:
                 continue
             try:
                 footer = inspect_table(STORAGE, path).footer
-            except UsageError:
-                continue  # removed meanwhile: the stage is done
+            except (
+                Exception
+            ):  # removed meanwhile, as the stage is done; object stores raise errors of their own
+                continue
             self._units.add(path)
             self._records += footer["counts"]["read"] if footer else 0
 

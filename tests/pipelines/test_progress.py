@@ -202,6 +202,23 @@ def test_a_work_folder_that_goes_away_meanwhile_is_no_failure(target, monkeypatc
     assert [str(warning.message) for warning in recwarn if "thread" in str(warning.message).lower()] == []
 
 
+def test_a_unit_that_an_object_store_no_longer_has_is_passed_over(target, monkeypatch):
+    class StoreError(Exception):
+        """As Beam's S3 client raises where a key is gone."""
+
+    tried = []
+
+    def gone(storage, path):
+        tried.append(path)
+        raise StoreError(path)
+
+    monkeypatch.setattr(progress, "inspect_table", gone)
+    Heartbeat.announce(STORAGE, target, UNITS)
+    commit(target, UNITS[0])
+    shown(target, monkeypatch, False, lambda stderr: soon(lambda: len(tried) > 1))
+    assert len(tried) > 1  # goes on looking
+
+
 def test_looking_takes_a_bounded_share_of_the_time(target, monkeypatch):
     """Many units, or an object store, make looking slow."""
     looks = []
