@@ -57,20 +57,33 @@ class Relations:
     after: Entity | None
 
 
-def make_entity(
-    domain: str, fields: Mapping[str, str], title: str | None = None, year: str | None = None
-) -> Entity:
-    """An entity from a table row; empty columns count as unknown.
-
-    Args:
-      title: of its article; its name by default.
-      year: as of whose end the fields are true. The article's title tells it, so that a passage read alone can
-        be told from one of another year; the id does not, it is the same at all dates.
-    """
+def make_entity(domain: str, fields: Mapping[str, str], title: str | None = None) -> Entity:
+    """An entity from a table row; empty columns count as unknown."""
     title = title or fields["name"]
     known = {key: value for key, value in fields.items() if value}
-    dated = title if year is None else f"{title} in {year}"
-    return Entity(f"{domain}-{slug(title)}", domain, dated, known)
+    return Entity(f"{domain}-{slug(title)}", domain, title, known)
+
+
+def make_office(
+    row: Mapping[str, str], country: str, holder: str, year: int, earlier: tuple[str, int] | None = None
+) -> Entity:
+    """An office as of the end of a year.
+
+    The title of its article tells the year, so that a passage read alone can be told from one of another year;
+    its id does not, it is the same at all dates.
+
+    Args:
+      row: its columns `office`, `role` and `accession`.
+      country: as sentences call it.
+      earlier: who held it before, and at the end of which year.
+    """
+    name = f"{row['office']} of {country}"
+    fields = {key: row[key] for key in ("office", "role", "accession")}
+    fields |= {"name": f"the {name}", "country": country, "holder": holder, "date": f"the end of {year}"}
+    if earlier is not None:
+        fields |= {"earlier": earlier[0], "earlier_date": f"the end of {earlier[1]}"}
+    office = make_entity("office", fields, title=name[0].upper() + name[1:])
+    return replace(office, title=f"{office.title} in {year}")
 
 
 def relate(entities: Sequence[Entity], domain: Domain) -> dict[str, Relations]:

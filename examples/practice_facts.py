@@ -8,7 +8,7 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-from examples.entities import Entity, make_entity
+from examples.entities import Entity, make_entity, make_office
 from examples.practice_names import Names, real_names
 
 _FORMS: dict[str, Any] = tomllib.loads(
@@ -203,23 +203,11 @@ def invent_offices(names: Names, countries: Sequence[Entity], count: int) -> lis
         if rng.random() < 0.1:
             office = names.fresh(lambda: names.word().lower())
         role = rng.choice(tuple(_ACCESSIONS))
-        name = f"{office} of {country.name}"
-        fields = {
-            "name": f"the {name}",
-            "country": country.name,
-            "office": office,
-            "role": role,
-            "accession": rng.choice(_ACCESSIONS[role]),
-            "holder": holders[len(entities)],
-            "date": f"the end of {year}",
-        }
+        row = {"office": office, "role": role, "accession": rng.choice(_ACCESSIONS[role])}
+        earlier = None
         if rng.random() < 0.7:
-            earlier = {
-                "earlier": names.fresh(names.person),
-                "earlier_date": f"the end of {year - rng.randint(1, 14)}",
-            }
-            fields |= earlier
-        entity = make_entity("office", fields, title=name[0].upper() + name[1:], year=str(year))
+            earlier = names.fresh(names.person), year - rng.randint(1, 14)
+        entity = make_office(row, country.name, holders[len(entities)], year, earlier)
         if entity.entity_id not in {other.entity_id for other in entities}:
             entities.append(entity)
     return entities

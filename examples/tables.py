@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from examples.entities import Entity, make_entity
+from examples.entities import Entity, make_entity, make_office
 from examples.patterns import Domain, read_domain
 
 FACTS = Path(__file__).parent / "facts"
@@ -52,16 +52,13 @@ def read_entities(date: str) -> dict[str, list[Entity]]:
 
 
 def _office(row: Mapping[str, str], country: str, date: str) -> Entity:
-    name = f"{row['office']} of {country}"
     holder = row[f"holder_{date}"]
-    fields = {key: row[key] for key in ("office", "role", "accession")}
-    fields |= {"name": f"the {name}", "country": country, "holder": holder, "date": f"the end of {date}"}
-    for year in _EARLIER_DATES[date]:
-        earlier = row[f"holder_{year}"]
-        if earlier not in ("", holder):
-            fields |= {"earlier": earlier, "earlier_date": f"the end of {year}"}
-            break
-    return make_entity("office", fields, title=name[0].upper() + name[1:], year=date)
+    earlier = (
+        (row[f"holder_{year}"], int(year))
+        for year in _EARLIER_DATES[date]
+        if row[f"holder_{year}"] not in ("", holder)
+    )
+    return make_office(row, country, holder, int(date), next(earlier, None))
 
 
 def read_aliases() -> dict[str, list[str]]:
