@@ -113,9 +113,7 @@ class _View:
                 continue
             try:
                 footer = inspect_table(STORAGE, path).footer
-            except (
-                Exception
-            ):  # removed meanwhile, as the stage is done; object stores raise errors of their own
+            except Exception:  # a store's own, where the unit was removed meanwhile: the stage is done
                 continue
             self._units.add(path)
             self._records += footer["counts"]["read"] if footer else 0
