@@ -3,12 +3,13 @@
 import contextlib
 import functools
 import hashlib
+import io
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
@@ -19,6 +20,9 @@ from rag_core.errors import DamagedFile, RagBeamError, UsageError, reason_of
 from rag_core.file_cache import FileCache
 from rag_core.remote_folders import copies_folder, reach_with
 from rag_core.storage import LocalStorage, Storage, is_local, is_no_room, write_failure
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _COPY_BYTES = 8 << 20
 _REFUSED = range(300, 500)  # what a store answers to a request that it will not do however often it is asked
@@ -70,7 +74,8 @@ class BeamStorage:
         with _told(path):
             if not _is_object(path):
                 raise FileNotFoundError(path)
-            return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+            remote = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        return io.BufferedReader(_Telling(path, remote))
 
     @contextlib.contextmanager
     def create(self, path: str) -> Iterator[BinaryIO]:
@@ -156,7 +161,7 @@ class BeamStorage:
         """
         digest = hashlib.sha256()
         with self.open(path) as remote:
-            while data := _read(path, remote):
+            while data := remote.read(_COPY_BYTES):
                 digest.update(data)
                 copy.write(data)
         if sha256 not in (None, digest.hexdigest()):
@@ -251,9 +256,31 @@ def _sentence(path: str, cause: Exception) -> Exception:
     )
 
 
-def _read(path: str, remote: BinaryIO) -> bytes:
-    with _told(path):
-        return remote.read(_COPY_BYTES)
+class _Telling(io.RawIOBase):
+    """An object that is read; where its store fails meanwhile, that is told as `_told` does."""
+
+    def __init__(self, path: str, remote: BinaryIO):
+        self._path, self._remote = path, remote
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        with _told(self._path):
+            return cast(io.BufferedIOBase, self._remote).readinto(buffer)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._remote.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._remote.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._remote.close()
+        super().close()
 
 
 STORAGE: Storage = BeamStorage()

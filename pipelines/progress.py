@@ -12,6 +12,7 @@ from tqdm import tqdm
 from pipelines.dataset.target import Target
 from pipelines.filesystems import STORAGE
 from pipelines.heartbeat import progress_folder, read_notes
+from rag_core.errors import RagBeamError
 from rag_core.storage import file_name, join
 from rag_core.tables import inspect_table
 
@@ -113,7 +114,7 @@ class _View:
                 continue
             try:
                 footer = inspect_table(STORAGE, path).footer
-            except Exception:  # a store's own, where the unit was removed meanwhile: the stage is done
+            except (OSError, RagBeamError):  # the unit was removed meanwhile: the stage is done
                 continue
             self._units.add(path)
             self._records += footer["counts"]["read"] if footer else 0

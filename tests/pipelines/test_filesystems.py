@@ -1,5 +1,6 @@
 """Storage over Beam's FileSystems: the disk, and an object store in memory."""
 
+import io
 import os
 from pathlib import Path
 
@@ -7,12 +8,12 @@ import pytest
 
 from pipelines import filesystems
 from pipelines.dataset.reader import open_dataset
-from pipelines.filesystems import STORAGE, BeamStorage, is_local
+from pipelines.filesystems import STORAGE, BeamStorage, StoreFailed, is_local
 from rag_core.errors import UsageError
 from tests.pipelines.commands import read_table
 from tests.pipelines.dataset.running import argv
 from tests.pipelines.dataset.small_stage import Sources, computed, main, set_trap, write_records
-from tests.pipelines.memory_files import OBJECTS, Upload
+from tests.pipelines.memory_files import OBJECTS, MemoryFileSystem, Upload
 
 FOLDER = "mem://bucket/out"
 
@@ -106,6 +107,25 @@ def test_nothing_there_is_a_missing_file(folder):
     for operation in (STORAGE.open, STORAGE.size):
         with pytest.raises(FileNotFoundError):
             operation(f"{folder}/none")
+
+
+def test_a_store_that_fails_while_it_is_read_is_told_and_read_on(monkeypatch):
+    class Failing(io.BytesIO):
+        def readinto(self, buffer):
+            if self.tell() == 4 and failures:
+                raise failures.pop()
+            return super().readinto(memoryview(buffer)[:4])
+
+    failures = [ConnectionResetError("reset by peer"), ValueError("502")]
+    monkeypatch.setattr(MemoryFileSystem, "open", lambda *_: Failing(b"content"))
+    put(f"{FOLDER}/a", b"content")
+    with STORAGE.open(f"{FOLDER}/a") as file:
+        with pytest.raises(StoreFailed, match=rf"{FOLDER}/a: the store did not answer as expected \(502\)"):
+            file.read()
+        with pytest.raises(ConnectionResetError):
+            file.read()
+        file.seek(0)
+        assert file.read() == b"content"
 
 
 def test_a_local_copy_is_made_once_and_again_when_the_object_changed(monkeypatch):

@@ -13,7 +13,7 @@ from pipelines import heartbeat, progress
 from pipelines.dataset.ledger import Counts
 from pipelines.dataset.target import Target
 from pipelines.dataset.unit import Unit, create_unit
-from pipelines.filesystems import STORAGE
+from pipelines.filesystems import STORAGE, StoreFailed
 from pipelines.heartbeat import Heartbeat, progress_folder, read_notes
 from pipelines.progress import Progress
 from tests.pipelines.dataset.running import run
@@ -203,14 +203,11 @@ def test_a_work_folder_that_goes_away_meanwhile_is_no_failure(target, monkeypatc
 
 
 def test_a_unit_that_an_object_store_no_longer_has_is_passed_over(target, monkeypatch):
-    class StoreError(Exception):
-        """As Beam's S3 client raises where a key is gone."""
-
     tried = []
 
     def gone(storage, path):
         tried.append(path)
-        raise StoreError(path)
+        raise StoreFailed(path)
 
     monkeypatch.setattr(progress, "inspect_table", gone)
     Heartbeat.announce(STORAGE, target, UNITS)

@@ -100,6 +100,14 @@ def test_an_upload_that_fails_half_way_is_given_up_and_what_was_there_stays(stor
     assert store.unfinished_uploads() == []
 
 
+def test_an_object_that_vanishes_while_it_is_read_is_one_sentence(store):
+    put(f"{FOLDER}/a", b"whole")
+    with STORAGE.open(f"{FOLDER}/a") as file:
+        STORAGE.remove(f"{FOLDER}/a")
+        with pytest.raises(UsageError, match=rf"{FOLDER}/a: the store refuses it"):
+            file.read()
+
+
 def test_a_process_killed_while_it_puts_leaves_what_was_there(store):
     put(f"{FOLDER}/a", b"whole")
     program = f"""
