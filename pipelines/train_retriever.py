@@ -21,7 +21,7 @@ from rag_core.model_files import model_fingerprint, resolve_model
 from rag_core.training.bi_encoder import BiEncoder
 from rag_core.training.replicas import Replicas
 from rag_core.training.retriever import RetrieverLearner, RetrieverTraining
-from rag_core.training.run import TrainingRun
+from rag_core.training.run import Direction, TrainingRun
 from rag_core.training.sources import TRAINING_FORMATS
 
 _COSINE_SCALE = 20.0  # usual for scores of at most 1, and sentence-transformers' own default
@@ -78,6 +78,9 @@ class TrainRetrieverSettings(TrainSettings):
         gt=0,
     )
     max_tokens: int = option("tokens of a question or passage", 256, ge=8)
+    best_by: Literal["average_rank", "recall@1", "recall@5", "recall@20"] = option(
+        "validation score by which the weights to save are chosen", "average_rank"
+    )
 
     @model_validator(mode="after")
     def _options_go_together(self) -> "TrainRetrieverSettings":
@@ -172,7 +175,8 @@ def _begin(
         validation,
         replicas,
     )
-    run = TrainingRun(learner, settings.training(), ("average_rank", "lower"), replicas)
+    better: Direction = "lower" if settings.best_by == "average_rank" else "higher"
+    run = TrainingRun(learner, settings.training(), (settings.best_by, better), replicas)
     return Training(run, bi_encoder.save, ledger.counts, ledger.rejects)
 
 

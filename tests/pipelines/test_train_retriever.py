@@ -113,6 +113,20 @@ def test_the_output_is_a_model_with_its_history(trained: Path, world: World, que
     assert passage_encoder.fingerprint != untrained.fingerprint
 
 
+def test_the_weights_of_the_highest_recall_are_saved(world: World, questions: Path, tmp_path: Path) -> None:
+    output = tmp_path / "retriever"
+    rag_beam("train_retriever", **options(world, questions, output, best_by="recall@1"))
+    recalls = {
+        row["step"]: figure["value"]
+        for row in read_table(output).to_pylist()
+        for figure in row["scores"]
+        if figure["name"] == "recall@1"
+    }
+    highest = [step for step, recall in recalls.items() if recall == max(recalls.values())]
+    assert manifest_of(output).details["training"]["saved_step"] == min(highest)
+    assert min(recalls.values()) < max(recalls.values())
+
+
 def test_a_complete_model_is_not_trained_again(
     trained: Path, world: World, questions: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
