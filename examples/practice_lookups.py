@@ -18,6 +18,7 @@ LEVELS = (1, 2, 3, 4)
 ASTRAY = "astray"
 _HALF_PASSAGE = 5  # sentences
 _DECOYS = 2
+_DRAWS = 8  # for a decoy with the value claimed
 _OF_ITS_ARTICLE = 0.7  # of the passages that lead astray; the others are about other entities
 
 
@@ -125,8 +126,21 @@ def _chosen(
 
 
 def _decoys(asked: Asked, article: Article, world: World, rng: random.Random) -> list[Sentence]:
-    """Facts of the same kind about other entities, none with a value asked about."""
+    """Facts of the same kind about other entities, none with the true value.
+
+    For half of the claims that state another value the first has that value, where one can be found: the
+    passage holds then what is claimed, but of somebody else. Otherwise none has it.
+    """
     entity = article.entity
     domain = world.decoys[entity.domain, asked.fact.attribute]
-    sentences = compose_distractors(entity, world.edition.relations[entity.entity_id], domain, rng)
-    return [sentence for sentence in sentences if not mentions(sentence.text, asked.values)]
+    true_value, claimed = asked.values[0], asked.values[-1]
+    tempting = claimed != true_value and rng.random() < 0.5
+    sentences: list[Sentence] = []
+    for _ in range(_DRAWS if tempting else 1):
+        drawn = compose_distractors(entity, world.edition.relations[entity.entity_id], domain, rng)
+        sentences = [sentence for sentence in drawn if not mentions(sentence.text, [true_value])]
+        with_claimed = [sentence for sentence in sentences if mentions(sentence.text, [claimed])]
+        sentences = [sentence for sentence in sentences if sentence not in with_claimed]
+        if tempting and with_claimed:
+            return [with_claimed[0], *sentences]
+    return sentences
