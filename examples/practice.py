@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from examples.compose import documents, write_world
-from examples.practice_lookups import ASTRAY, LEVELS, compose_lookup, compose_reading
+from examples.practice_lookups import ASTRAY, LEVELS, compose_lookup, compose_reading, compose_verdict
 from examples.practice_patterns import read_practice_tables
 from examples.practice_retriever import compose_training_row
 from examples.practice_worlds import Asked, World, compose_practice_world
@@ -73,6 +73,7 @@ class PracticeText:
                 ("lookups", questions, compose_lookup),
                 ("claim_lookups", claims, compose_lookup),
                 ("claim_readings", claims, compose_reading),
+                ("claim_verdicts", claims, compose_verdict),
             ):
                 self.lookups.setdefault(f"{name}_{level}", []).extend(
                     compose(one, level, turn, world, self._seed)

@@ -12,10 +12,11 @@ from typing import Any
 from examples.articles import Article, Sentence, compose_distractors
 from examples.practice_retriever import passages_of_others
 from examples.practice_worlds import Asked, World
-from examples.questions import compose_claim, compose_question, mentions
+from examples.questions import NOT_ENOUGH_INFO, REFUTES, SUPPORTS, compose_claim, compose_question, mentions
 
 LEVELS = (1, 2, 3, 4)
 ASTRAY = "astray"
+LABEL_WORDS = {SUPPORTS: "right", REFUTES: "no", NOT_ENOUGH_INFO: "open"}  # each one token of the generator
 _HALF_PASSAGE = 5  # sentences
 _DECOYS = 2
 _DRAWS = 8  # for a decoy with the value claimed
@@ -66,6 +67,17 @@ def compose_reading(asked: Asked, level: int | str, turn: int, world: World, see
     """
     row = compose_lookup(asked, level, turn, world, seed)
     return row | {"answers": [asked.values[0]]}
+
+
+def compose_verdict(asked: Asked, level: int | str, turn: int, world: World, seed: int) -> dict[str, Any]:
+    """A claim's row whose target is the label's word and, where the passage decides, the value that it states.
+
+    So it is learned by what a claim is decided; the label is the first word all the same.
+    """
+    word = LABEL_WORDS[asked.label]
+    decided = level != ASTRAY and asked.label != NOT_ENOUGH_INFO
+    row = compose_lookup(asked, level, turn, world, seed)
+    return row | {"answers": [f"{word} {asked.values[0]}" if decided else word]}
 
 
 def _deciding(

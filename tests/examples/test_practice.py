@@ -7,16 +7,26 @@ from collections import Counter
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
+from transformers import AutoTokenizer
 
 from examples.entities import slug
 from examples.practice import _turns, main
 from examples.practice_facts import invent_countries
-from examples.practice_lookups import ASTRAY, LEVELS, compose_lookup, compose_reading
+from examples.practice_lookups import (
+    ASTRAY,
+    LABEL_WORDS,
+    LEVELS,
+    compose_lookup,
+    compose_reading,
+    compose_verdict,
+)
 from examples.practice_names import Names, real_names
 from examples.practice_patterns import read_practice_tables
 from examples.practice_retriever import compose_training_row
 from examples.practice_worlds import compose_practice_world
 from examples.questions import LABELS, NOT_ENOUGH_INFO, REFUTES, SUPPORTS, mentions
+from examples.ship_models import MODELS
 from rag_core.passages import split_document
 from rag_core.records import Document
 from schemas.retrievals import SCHEMA
@@ -235,9 +245,26 @@ def test_a_claim_is_read_as_the_value_that_its_passage_states(practice_world):
     assert refuted_values > 10
 
 
+def test_a_verdict_is_the_label_and_the_value_that_decides(practice_world):
+    for label, decided in ((SUPPORTS, True), (REFUTES, True), (NOT_ENOUGH_INFO, False)):
+        asked = next(asked for asked in practice_world.claims if asked.label == label)
+        word, value = LABEL_WORDS[label], asked.values[0]
+        for level in (*LEVELS, ASTRAY):
+            target = f"{word} {value}" if decided and level != ASTRAY else word
+            verdict = compose_verdict(asked, level, 0, practice_world, seed=1)
+            assert verdict == compose_lookup(asked, level, 0, practice_world, seed=1) | {"answers": [target]}
+
+
+def test_the_words_of_verdicts_are_those_by_which_the_sample_labels():
+    tokenizer = AutoTokenizer.from_pretrained(MODELS / "rag_labels" / "generator_tokenizer")
+    assert all(len(tokenizer.encode(word, add_special_tokens=False)) == 1 for word in LABEL_WORDS.values())
+    steps = yaml.safe_load((MODELS.parent / "run.yaml").read_text(encoding="utf-8"))["steps"]
+    assert steps["labels"]["label_set"] == [f"{label}={word}" for label, word in LABEL_WORDS.items()]
+
+
 def test_files_have_the_rows_asked_for_in_mixed_order(written):
     for level in (*LEVELS, ASTRAY):
-        for name in ("lookups", "claim_lookups", "claim_readings"):
+        for name in ("lookups", "claim_lookups", "claim_readings", "claim_verdicts"):
             table = pq.read_table(written / f"{name}_{level}" / "1.parquet")
             assert table.schema.equals(SCHEMA) and table.num_rows == 40
             assert pq.read_metadata(written / f"validation_{name}_{level}" / "1.parquet").num_rows == 10
@@ -269,6 +296,6 @@ def test_worlds_have_no_entity_in_common_and_the_same_seed_gives_the_same_bytes(
     assert len(set(documents)) == len(documents) == 3 * 4 * 24
     main(["--output", str(tmp_path), *OPTIONS])
     files = [path.relative_to(written) for path in written.rglob("*") if path.is_file()]
-    assert len(files) == 2 * (3 + 2 + 1 + 15)
+    assert len(files) == 2 * (3 + 2 + 1 + 20)
     for path in files:
         assert (written / path).read_bytes() == (tmp_path / path).read_bytes(), path
