@@ -24,17 +24,17 @@ practice out/practice_richer 20 20000 200 "$(seq 91 94)"
 practice out/practice_offices 20 20000 200 "95 96" --domains office
 practice out/practice_dated 20 20000 200 "$(seq 101 104)"
 practice out/practice_dated_offices 20 20000 200 "105 106" --domains office
+practice out/practice_tempting 20 20000 200 "108 109"
+practice out/practice_tempting_offices 20 20000 200 110 --domains office
 practice out/practice_rag 20 100 100 107
 
 steps() { rag-beam run examples/train.yaml --only "$@"; }
 
-deepen() { python -m examples.deepen_generator --layers 6 --model "out/train/$1/model" --output "out/deeper/$2"; }
-
 steps retriever_1 retriever_2 retriever_3 retriever_4 passages embeddings index found & searching=$!
 steps reader_1 reader_2 reader_3 reader_4
-(steps claims_1; deepen claims_1 claims; steps claims_2 claims_3 claims_4 claims_5) & judging=$!
-deepen reader_4 reader
+python -m examples.deepen_generator --layers 6 --model out/train/reader_4/model --output out/deeper/reader
 steps reader_5 reader_6 reader_7 reader_8 reader_9
+steps claims_1 claims_2 & judging=$!
 wait "$searching"
 python -m examples.temper_prior --question_encoder out/train/retriever_4/question_encoder \
     --model out/train/reader_9/model --retrievals out/train/found --output out/tempered
