@@ -71,9 +71,8 @@ class PracticeText:
         for level in (*LEVELS, ASTRAY):
             for name, asked, compose in (
                 ("lookups", questions, compose_lookup),
-                ("claim_lookups", claims, compose_lookup),
-                ("claim_readings", claims, compose_reading),
                 ("claim_verdicts", claims, compose_verdict),
+                ("claim_readings", claims, compose_reading),
             ):
                 self.lookups.setdefault(f"{name}_{level}", []).extend(
                     compose(one, level, turn, world, self._seed)

@@ -264,7 +264,7 @@ def test_the_words_of_verdicts_are_those_by_which_the_sample_labels():
 
 def test_files_have_the_rows_asked_for_in_mixed_order(written):
     for level in (*LEVELS, ASTRAY):
-        for name in ("lookups", "claim_lookups", "claim_readings", "claim_verdicts"):
+        for name in ("lookups", "claim_verdicts", "claim_readings"):
             table = pq.read_table(written / f"{name}_{level}" / "1.parquet")
             assert table.schema.equals(SCHEMA) and table.num_rows == 40
             assert pq.read_metadata(written / f"validation_{name}_{level}" / "1.parquet").num_rows == 10
@@ -296,6 +296,6 @@ def test_worlds_have_no_entity_in_common_and_the_same_seed_gives_the_same_bytes(
     assert len(set(documents)) == len(documents) == 3 * 4 * 24
     main(["--output", str(tmp_path), *OPTIONS])
     files = [path.relative_to(written) for path in written.rglob("*") if path.is_file()]
-    assert len(files) == 2 * (3 + 2 + 1 + 20)
+    assert len(files) == 2 * (3 + 2 + 1 + 15)
     for path in files:
         assert (written / path).read_bytes() == (tmp_path / path).read_bytes(), path
