@@ -150,9 +150,8 @@ def _decoys(asked: Asked, article: Article, world: World, rng: random.Random) ->
     sentences: list[Sentence] = []
     for _ in range(_DRAWS if tempting else 1):
         drawn = compose_distractors(entity, world.edition.relations[entity.entity_id], domain, rng)
-        sentences = [sentence for sentence in drawn if not mentions(sentence.text, [true_value])]
-        with_claimed = [sentence for sentence in sentences if mentions(sentence.text, [claimed])]
-        sentences = [sentence for sentence in sentences if sentence not in with_claimed]
-        if tempting and with_claimed:
-            return [with_claimed[0], *sentences]
+        drawn = [sentence for sentence in drawn if not mentions(sentence.text, [true_value])]
+        sentences = [sentence for sentence in drawn if not mentions(sentence.text, [claimed])]
+        if tempting and len(sentences) < len(drawn):
+            return [next(sentence for sentence in drawn if sentence not in sentences), *sentences]
     return sentences

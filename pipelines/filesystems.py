@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
@@ -259,12 +259,12 @@ def _sentence(path: str, cause: Exception) -> Exception:
 class _Telling(io.RawIOBase):
     """An object that is read; where its store fails meanwhile, that is told as `_told` does."""
 
-    def __init__(self, path: str, remote: BinaryIO):
+    def __init__(self, path: str, remote: io.BufferedIOBase):
         self._path, self._remote = path, remote
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
         with _told(self._path):
-            return cast(io.BufferedIOBase, self._remote).readinto(buffer)
+            return self._remote.readinto(buffer)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         return self._remote.seek(offset, whence)
