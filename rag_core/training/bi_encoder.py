@@ -6,10 +6,11 @@ Either DPR's two towers (Karpukhin et al. 2020, section 3) or one sentence-trans
 import json
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import (
@@ -33,8 +34,9 @@ from rag_core.errors import UsageError
 from rag_core.marginalize import float32_or_better
 from rag_core.model_files import model_fingerprint, resolve_device, resolve_model
 from rag_core.padding import pad_rows
-from rag_core.training.precision import Precision, forward_precision
+from rag_core.training.precision import Precision, choose_attention, forward_precision
 
+_ROWS_OF_LIKE_LENGTH = 64
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.pt", "*.pth")
 _OTHER_FRAMEWORKS_AND_TEXTS = ("*.h5", "*.msgpack", "*.ot", "onnx", "openvino", "*.md", "*.py", ".*")
 
@@ -136,7 +138,10 @@ class DprTower:
 
     def encode(self, first: Sequence[str], second: Sequence[str] | None) -> Tensor:
         """Vectors [N, D], float32, of texts or of pairs of them, with a graph where gradients are enabled."""
-        ids, mask = pad_rows(self.tokenize(first, second), self.tokenizer.pad_token_id or 0)
+        return encode_by_length(self._pooled, self.tokenize(first, second))
+
+    def _pooled(self, rows: Sequence[np.ndarray]) -> Tensor:
+        ids, mask = pad_rows(rows, self.tokenizer.pad_token_id or 0)
         device = self.model.device
         with forward_precision(self.precision, device):
             # no token types, as in encoding: DPR trained with zeros
@@ -161,6 +166,7 @@ def dpr_tower(
     Raises:
       UsageError: `max_tokens` is too low.
     """
+    choose_attention(model, precision)
     most = usable_tokens(max_tokens, tokenizer.model_max_length, model.config.max_position_embeddings)
     return DprTower(model, tokenizer, tokenizing(tokenizer, most), precision)
 
@@ -208,6 +214,7 @@ class OneTower(BiEncoder):
         super().__init__()
         self.model = parts.model
         self._start, self._parts, self._template, self._precision = start, parts, template, precision
+        choose_attention(parts.model, precision)
         self._tokenize = tokenizing(parts.tokenizer, parts.max_tokens)
         self._pooled = PaddedModel(parts.model, parts.tokenizer.pad_token_id or 0, parts.pooling)
         self.requires_grad_(True).train()
@@ -238,10 +245,24 @@ class OneTower(BiEncoder):
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
         with forward_precision(self._precision, self.device):
-            vectors = self._pooled(self._tokenize(texts, None))
+            vectors = encode_by_length(self._pooled, self._tokenize(texts, None))
         for layer in self._parts.layers:
             vectors = layer(vectors)
         return vectors
+
+
+def encode_by_length(encode: Callable[[Sequence[np.ndarray]], Tensor], rows: Sequence[np.ndarray]) -> Tensor:
+    """Vectors [N, D] of token ids, in their order; texts of like length are encoded, and padded, together.
+
+    Args:
+      encode: some rows to their vectors.
+    """
+    order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
+    parts = [
+        encode([rows[number] for number in order[begin : begin + _ROWS_OF_LIKE_LENGTH]])
+        for begin in range(0, len(order), _ROWS_OF_LIKE_LENGTH)
+    ]
+    return torch.cat(parts)[torch.tensor(order).argsort().to(parts[0].device)]
 
 
 def _load_settings(device: str | torch.device, max_tokens: int, allow_pickle: bool) -> LoadSettings:

@@ -1,6 +1,7 @@
 """Training a tiny bi-encoder: batches by hand, the same floats after an interruption, and that it learns."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from rag_core.context import PassageText
 from rag_core.encoders import load_passage_encoder, load_question_encoder
 from rag_core.errors import UsageError
 from rag_core.storage import LocalStorage
-from rag_core.training.bi_encoder import BiEncoder
+from rag_core.training.bi_encoder import BiEncoder, encode_by_length
 from rag_core.training.examples import TrainingQuestion
 from rag_core.training.in_batch import in_batch_nll
 from rag_core.training.replicas import Replicas
@@ -263,6 +264,29 @@ def test_bfloat16_computes_forward_passes_and_keeps_float32(folders: tuple[str, 
     learner = RetrieverLearner(mixed.train(), QUESTIONS, STEPS)
     run_of(learner).step()
     assert {parameter.dtype for parameter in mixed.parameters()} == {torch.float32}
+
+
+def test_texts_of_like_length_are_encoded_together_and_come_back_in_their_order() -> None:
+    rows = [np.full(length, length) for length in np.random.default_rng(0).integers(1, 90, 150)]
+    padded, unpadded = [], []
+
+    def encode(rows: Sequence[np.ndarray]) -> torch.Tensor:
+        lengths = [len(row) for row in rows]
+        padded.append(max(lengths) * len(rows))
+        unpadded.append(sum(lengths))
+        return torch.tensor([[float(row[0])] for row in rows], requires_grad=True)
+
+    vectors = encode_by_length(encode, rows)
+    assert vectors.squeeze(1).tolist() == [float(len(row)) for row in rows]
+    assert len(padded) == 3 and sum(padded) < 1.5 * sum(unpadded) < 0.8 * 150 * 89
+    assert vectors.requires_grad
+
+
+def test_attention_is_plain_where_its_fused_backward_pass_is_slow(folders: tuple[str, str]) -> None:
+    for precision, expected in (("float32", "sdpa"), ("bfloat16", "eager")):
+        model = BiEncoder.load(*folders, device="cpu", precision=precision).passage_model
+        layers = [module for module in model.modules() if hasattr(module, "config")]
+        assert {module.config._attn_implementation for module in layers} == {expected}
 
 
 def test_what_cannot_be_trained_is_said(folders: tuple[str, str]) -> None:
