@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from examples.compose import documents, write_world
 from examples.practice_lookups import ASTRAY, LEVELS, compose_lookup, compose_reading, compose_verdict
 from examples.practice_patterns import read_practice_tables
-from examples.practice_retriever import compose_training_row
+from examples.practice_retriever import compose_short_row, compose_training_row
 from examples.practice_worlds import Asked, World, compose_practice_world
 from schemas.retrievals import SCHEMA
 
@@ -50,7 +50,7 @@ class PracticeText:
         self.corpus: dict[str, list[dict[str, Any]]] = {}
         self.questions: list[dict[str, Any]] = []
         self.claims: list[dict[str, Any]] = []
-        self.retriever: list[dict[str, Any]] = []
+        self.retriever: dict[str, list[dict[str, Any]]] = {"retriever": [], "retriever_short": []}
         self.lookups: dict[str, list[dict[str, Any]]] = {}
 
     def add(self, world: World, rng: random.Random) -> None:
@@ -64,10 +64,12 @@ class PracticeText:
         self.questions += (asked.row for asked in questions)
         self.claims += (asked.row for asked in claims)
         everything = [*questions, *claims]
-        self.retriever += (
-            compose_training_row(asked, world, self._hard_negatives, rng)
-            for asked in rng.sample(everything, min(self._retriever_rows, len(everything)))
+        chosen = rng.sample(everything, min(self._retriever_rows, len(everything)))
+        self.retriever["retriever"] += (
+            compose_training_row(asked, world, self._hard_negatives, rng) for asked in chosen
         )
+        short = (compose_short_row(asked, world, self._hard_negatives, self._seed) for asked in chosen)
+        self.retriever["retriever_short"] += (row for row in short if row is not None)
         for level in (*LEVELS, ASTRAY):
             for name, asked, compose in (
                 ("lookups", questions, compose_lookup),
@@ -81,7 +83,7 @@ class PracticeText:
 
     def shuffle(self, rng: random.Random) -> None:
         """Mixes the worlds in every file but the corpus."""
-        for rows in (self.questions, self.claims, self.retriever, *self.lookups.values()):
+        for rows in (self.questions, self.claims, *self.retriever.values(), *self.lookups.values()):
             rng.shuffle(rows)
 
     def write(self, output: Path, prefix: str) -> None:
@@ -93,9 +95,10 @@ class PracticeText:
             f"{prefix}claims/{seed}.jsonl": self.claims,
         }
         write_world(files, output)
-        lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in self.retriever)
-        retriever = _file(output / f"{prefix}retriever" / f"{seed}.json")
-        retriever.write_text(f"[\n{lines}\n]\n", encoding="utf-8", newline="\n")
+        for name, rows in self.retriever.items():
+            lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+            path = _file(output / f"{prefix}{name}" / f"{seed}.json")
+            path.write_text(f"[\n{lines}\n]\n", encoding="utf-8", newline="\n")
         for name, rows in self.lookups.items():
             pq.write_table(
                 pa.Table.from_pylist(rows, schema=SCHEMA),
@@ -105,10 +108,11 @@ class PracticeText:
     def describe(self) -> str:
         """How many rows there are."""
         articles = sum(map(len, self.corpus.values()))
+        retriever = sum(map(len, self.retriever.values()))
         lookups = sum(map(len, self.lookups.values()))
         return (
             f"{articles} articles, {len(self.questions)} questions, {len(self.claims)} claims, "
-            f"{len(self.retriever)} rows for the retriever, {lookups} lookups"
+            f"{retriever} rows for the retriever, {lookups} lookups"
         )
 
 

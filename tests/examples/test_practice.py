@@ -10,6 +10,7 @@ import pytest
 import yaml
 from transformers import AutoTokenizer
 
+from examples.articles import Fact
 from examples.entities import slug
 from examples.practice import _turns, main
 from examples.practice_facts import invent_countries
@@ -23,7 +24,7 @@ from examples.practice_lookups import (
 )
 from examples.practice_names import Names, real_names
 from examples.practice_patterns import read_practice_tables
-from examples.practice_retriever import compose_training_row
+from examples.practice_retriever import compose_short_row, compose_training_row
 from examples.practice_worlds import compose_practice_world
 from examples.questions import LABELS, NOT_ENOUGH_INFO, REFUTES, SUPPORTS, mentions
 from examples.ship_models import MODELS
@@ -221,6 +222,51 @@ def test_gold_passages_are_those_of_the_chunked_corpus(written, prefix):
             assert passages[context["passage_id"]] == context["text"]
 
 
+def test_short_rows_tell_the_fact_once_among_texts_of_as_many_sentences(practice_world):
+    foreign, lengths = [], set()
+    for asked in (*practice_world.questions, *practice_world.claims):
+        row = compose_short_row(asked, practice_world, 4, seed=1)
+        assert (row is None) == (asked.label == NOT_ENOUGH_INFO)
+        if row is None:
+            continue
+        (positive,), negatives = row["positive_ctxs"], row["hard_negative_ctxs"]
+        assert row["question"] == asked.row["question"]
+        assert mentions(positive["text"], asked.values[:1])
+        assert len(negatives) == 4
+        assert not any(mentions(negative["text"], asked.values[:1]) for negative in negatives)
+        foreign.append(sum(negative["title"] != positive["title"] for negative in negatives))
+        lengths.add(len(re.findall(r"[.?!](?: |$)", positive["text"])))
+        assert row == compose_short_row(asked, practice_world, 4, seed=1)
+    assert {1, 2, 3} <= lengths
+    assert set(foreign) == {0, 1} and sum(foreign) > 0.9 * len(foreign)
+
+
+def test_the_first_short_negatives_state_the_attribute_of_others(practice_world):
+    facts = practice_world.edition.evidence.places
+    entities = practice_world.entities.values()
+    elsewhere = 0
+    for asked in practice_world.questions:
+        foreign, own = compose_short_row(asked, practice_world, 2, seed=1)["hard_negative_ctxs"]
+        title = practice_world.entities[asked.fact.entity_id].title
+        if foreign["title"] == title:  # nobody else's article states it
+            continue
+        told = {
+            sentence.text
+            for entity in entities
+            if entity.title == foreign["title"]
+            for _, _, sentence in facts.get(Fact(entity.entity_id, asked.fact.attribute), ())
+        }
+        assert any(text in foreign["text"] for text in told)
+        assert own["title"] == title
+        others = [
+            entity.fields[asked.fact.attribute]
+            for entity in entities
+            if asked.fact.attribute in entity.fields and entity.entity_id != asked.fact.entity_id
+        ]
+        elsewhere += mentions(own["text"], others)
+    assert elsewhere > 0.9 * len(practice_world.questions)
+
+
 def test_a_lookup_that_leads_astray_states_nothing_asked_about(practice_world):
     """Most are of the same article; what states a value elsewhere is passed over wherever there is another."""
     own, stating = [], []
@@ -271,6 +317,7 @@ def test_files_have_the_rows_asked_for_in_mixed_order(written):
             assert table.schema.equals(SCHEMA) and table.num_rows == 40
             assert pq.read_metadata(written / f"validation_{name}_{level}" / "1.parquet").num_rows == 10
     assert len(json.loads((written / "retriever" / "1.json").read_text(encoding="utf-8"))) == 60
+    assert 40 < len(json.loads((written / "retriever_short" / "1.json").read_text(encoding="utf-8"))) < 60
     domains = [row["attribute"].partition(".")[0] for row in rows_of(written / "questions" / "1.jsonl")]
     assert len(set(domains[:20])) > 1 and domains != sorted(domains)
 
@@ -298,6 +345,6 @@ def test_worlds_have_no_entity_in_common_and_the_same_seed_gives_the_same_bytes(
     assert len(set(documents)) == len(documents) == 3 * 4 * 24
     main(["--output", str(tmp_path), *OPTIONS])
     files = [path.relative_to(written) for path in written.rglob("*") if path.is_file()]
-    assert len(files) == 2 * (3 + 2 + 1 + 15)
+    assert len(files) == 2 * (3 + 2 + 2 + 15)
     for path in files:
         assert (written / path).read_bytes() == (tmp_path / path).read_bytes(), path
