@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from examples.articles import Fact, Sentence, compose_distractors
+from examples.articles import Fact, compose_distractors
 from examples.entities import Entity
 from examples.practice_worlds import Asked, World
 from examples.questions import mentions
@@ -51,9 +51,9 @@ def compose_training_row(
 def compose_short_row(asked: Asked, world: World, hard_negatives: int, seed: int) -> dict[str, Any] | None:
     """A question or claim with texts of a sentence or a few: the one that states the fact, and others.
 
-    All texts of a row have as many sentences. The first negative states the same attribute of another entity,
-    in that one's article; the second does so in the entity's own article, as far as there are such; the
-    others are the article's other sentences.
+    A fact has one short text, whoever asks for it. The first negative is that of another entity's same
+    attribute, the second states the attribute of somebody else in the entity's own article, as far as there
+    are such; the others state no fact. So no text is taught as wrong where it is right.
 
     Args:
       hard_negatives: how many at most.
@@ -63,41 +63,43 @@ def compose_short_row(asked: Asked, world: World, hard_negatives: int, seed: int
     """
     rng = random.Random(f"{seed}/short/{asked.row['question_id']}")
     entity, attribute = world.entities[asked.fact.entity_id], asked.fact.attribute
-    stating = _stating(entity, attribute, world)
-    if stating is None:
+    positive = _short_text(asked.fact, world, seed)
+    if positive is None:
         return None
-    length = rng.randint(1, _MOST_SENTENCES)
-
-    def text_of(owner: Entity, focus: str) -> dict[str, str]:
-        rest = [text for text in _sentences(owner, world) if text != focus and not mentions(text, values)]
-        chosen = [focus, *rng.sample(rest, min(length - 1, len(rest)))]
-        return _text(owner.entity_id, " ".join(rng.sample(chosen, len(chosen))), world)
-
-    values = asked.values[:1]
     relations = world.edition.relations[entity.entity_id]
     others = (*relations.likes, *rng.sample(relations.peers, len(relations.peers)))
-    theirs = ((other, sentence) for other in others if (sentence := _stating(other, attribute, world)))
+    theirs = (_short_text(Fact(other.entity_id, attribute), world, seed) for other in others)
+    negatives = [*islice((text for text in theirs if text is not None), 1)]
     decoys = compose_distractors(entity, relations, world.decoys[entity.domain, attribute], rng)
-    silent = [text for text in _sentences(entity, world) if not mentions(text, values)]
-    focused = [(other, sentence.text) for other, sentence in islice(theirs, 1)]
-    focused += [(entity, decoy.text) for decoy in decoys[:1] if not mentions(decoy.text, values)]
-    focused += [(entity, text) for text in rng.sample(silent, min(hard_negatives, len(silent)))]
-    return _row(
-        asked,
-        positives=[text_of(entity, stating.text)],
-        hard_negatives=[text_of(owner, focus) for owner, focus in focused[:hard_negatives]],
+    focuses = [decoy.text for decoy in decoys[:1]]
+    focuses += rng.sample(
+        stating_none := _stating_none(entity, world), min(hard_negatives, len(stating_none))
     )
+    negatives += [_around(focus, entity, world, rng) for focus in focuses]
+    wrong = [text for text in negatives if not mentions(text["text"], asked.values[:1])]
+    return _row(asked, [positive], wrong[:hard_negatives])
 
 
-def _sentences(entity: Entity, world: World) -> list[str]:
-    return [sentence.text for sentence in world.edition.evidence.articles[entity.entity_id].sentences]
+def _short_text(fact: Fact, world: World, seed: int) -> dict[str, str] | None:
+    """The sentence by which an entity's own article states a fact, and up to two that state none."""
+    places = world.edition.evidence.places.get(fact, ())
+    for document_id, _, sentence in places:
+        if document_id == fact.entity_id:
+            rng = random.Random(f"{seed}/short/{fact.entity_id}/{fact.attribute}")
+            return _around(sentence.text, world.entities[fact.entity_id], world, rng)
+    return None
 
 
-def _stating(entity: Entity, attribute: str, world: World) -> Sentence | None:
-    """The sentence by which an entity's own article states an attribute; None where it does not."""
-    places = world.edition.evidence.places.get(Fact(entity.entity_id, attribute), ())
-    own = (sentence for document_id, _, sentence in places if document_id == entity.entity_id)
-    return next(own, None)
+def _around(focus: str, entity: Entity, world: World, rng: random.Random) -> dict[str, str]:
+    rest = [text for text in _stating_none(entity, world) if text != focus]
+    chosen = [focus, *rng.sample(rest, rng.randrange(_MOST_SENTENCES))]
+    return _text(entity.entity_id, " ".join(rng.sample(chosen, len(chosen))), world)
+
+
+def _stating_none(entity: Entity, world: World) -> list[str]:
+    """Sentences of an entity's article that state no fact about it."""
+    sentences = world.edition.evidence.articles[entity.entity_id].sentences
+    return [sentence.text for sentence in sentences if not sentence.facts]
 
 
 def _row(

@@ -232,7 +232,7 @@ def test_short_rows_tell_the_fact_once_among_texts_of_as_many_sentences(practice
         (positive,), negatives = row["positive_ctxs"], row["hard_negative_ctxs"]
         assert row["question"] == asked.row["question"]
         assert mentions(positive["text"], asked.values[:1])
-        assert len(negatives) == 4
+        assert len(negatives) in (3, 4)
         assert not any(mentions(negative["text"], asked.values[:1]) for negative in negatives)
         foreign.append(sum(negative["title"] != positive["title"] for negative in negatives))
         lengths.add(len(re.findall(r"[.?!](?: |$)", positive["text"])))
