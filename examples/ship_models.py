@@ -1,7 +1,6 @@
-"""Copies what training made to examples/models: weights of the RAG checkpoints rounded to float16, half the size.
+"""Copies what training made to examples/models: weights rounded to float16, half the size.
 
-Run `python -m examples.ship_models --train out/train`. The passage encoder stays as it is: question encoders
-name it by its content.
+Run `python -m examples.ship_models --train out/train`.
 """
 
 import argparse
@@ -13,8 +12,11 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from rag_core.model_files import model_fingerprint
+
 MODELS = Path(__file__).parent / "models"
 _RECIPE = Path(__file__).parent / "train.yaml"
+PASSAGES = "passage_encoder"
 RAG_CHECKPOINTS = ("rag_sequence", "rag_token", "rag_labels")
 
 
@@ -25,13 +27,16 @@ def ship(train: Path, models: Path = MODELS) -> None:
       train: what `rag-beam run examples/train.yaml` wrote.
     """
     steps = yaml.safe_load(_RECIPE.read_text(encoding="utf-8"))["steps"]
-    sources = {"passage_encoder": train / steps["embeddings"]["encoder"]}
+    sources = {PASSAGES: train / steps["embeddings"]["encoder"]}
     sources |= {name: train / name / "model" for name in RAG_CHECKPOINTS}
     for name, source in sources.items():
         shutil.rmtree(models / name, ignore_errors=True)
         shutil.copytree(source, models / name)
-    for name in RAG_CHECKPOINTS:
         halve(models / name / "model.safetensors")
+    trained, shipped = (model_fingerprint(path) for path in (sources[PASSAGES], models / PASSAGES))
+    for name in RAG_CHECKPOINTS:  # question encoders name the passage encoder by its content
+        config = models / name / "config.json"
+        config.write_text(config.read_text(encoding="utf-8").replace(trained, shipped), encoding="utf-8")
 
 
 def halve(weights: Path) -> None:

@@ -32,7 +32,7 @@ steps() { rag-beam run examples/train.yaml --only "$@"; }
 
 steps retriever_1 retriever_2 retriever_3 retriever_4 passages embeddings index found & searching=$!
 steps reader_1 reader_2 reader_3 reader_4
-python -m examples.deepen_generator --layers 6 --model out/train/reader_4/model --output out/deeper/reader
+python -m examples.deepen --layers 6 --model out/train/reader_4/model --output out/deeper/reader
 steps reader_5 reader_6 reader_7 reader_8 reader_9
 steps claims_1 claims_2 & judging=$!
 wait "$searching"
