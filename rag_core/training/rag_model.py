@@ -16,11 +16,10 @@ from transformers import (
 
 from rag_core.encoders.dpr import load_question_model
 from rag_core.encoders.loading import PASSAGE_ENCODER_KEY
-from rag_core.encoders.pretrained import LoadSettings, usable_tokens
-from rag_core.encoders.tokenization import tokenizing
+from rag_core.encoders.pretrained import LoadSettings
 from rag_core.generator import Generator, load_generator
 from rag_core.model_files import resolve_device, resolve_model
-from rag_core.training.bi_encoder import DprTower
+from rag_core.training.bi_encoder import DprTower, dpr_tower
 from rag_core.training.precision import Precision
 from rag_core.training.rag_loss import ModelType
 
@@ -76,10 +75,7 @@ class RagModel:
         if question_encoder is not None:
             settings = LoadSettings(resolve_device(device), torch.float32, max_question_tokens, allow_pickle)
             weights, tokenizer = load_question_model(resolve_model(question_encoder), settings)
-            most = usable_tokens(
-                max_question_tokens, tokenizer.model_max_length, weights.config.max_position_embeddings
-            )
-            tower = DprTower(weights.requires_grad_(True), tokenizer, tokenizing(tokenizer, most), precision)
+            tower = dpr_tower(weights.requires_grad_(True), tokenizer, max_question_tokens, precision)
         return cls(generator, tower)
 
     def save(self, folder: Path, model_type: ModelType, n_docs: int, passage_encoder: str | None) -> None:
