@@ -71,48 +71,11 @@ def compose_short_row(asked: Asked, world: World, hard_negatives: int, seed: int
     theirs = (_short_text(Fact(other.entity_id, attribute), world, seed) for other in others)
     negatives = [*islice((text for text in theirs if text is not None), 1)]
     decoys = compose_distractors(entity, relations, world.decoys[entity.domain, attribute], rng)
-    focuses = [decoy.text for decoy in decoys[:1]]
-    focuses += rng.sample(
-        stating_none := _stating_none(entity, world), min(hard_negatives, len(stating_none))
-    )
+    silent = _stating_none(entity, world)
+    focuses = [*(decoy.text for decoy in decoys[:1]), *rng.sample(silent, min(hard_negatives, len(silent)))]
     negatives += [_around(focus, entity, world, rng) for focus in focuses]
     wrong = [text for text in negatives if not mentions(text["text"], asked.values[:1])]
     return _row(asked, [positive], wrong[:hard_negatives])
-
-
-def _short_text(fact: Fact, world: World, seed: int) -> dict[str, str] | None:
-    """The sentence by which an entity's own article states a fact, and up to two that state none."""
-    places = world.edition.evidence.places.get(fact, ())
-    for document_id, _, sentence in places:
-        if document_id == fact.entity_id:
-            rng = random.Random(f"{seed}/short/{fact.entity_id}/{fact.attribute}")
-            return _around(sentence.text, world.entities[fact.entity_id], world, rng)
-    return None
-
-
-def _around(focus: str, entity: Entity, world: World, rng: random.Random) -> dict[str, str]:
-    rest = [text for text in _stating_none(entity, world) if text != focus]
-    chosen = [focus, *rng.sample(rest, rng.randrange(_MOST_SENTENCES))]
-    return _text(entity.entity_id, " ".join(rng.sample(chosen, len(chosen))), world)
-
-
-def _stating_none(entity: Entity, world: World) -> list[str]:
-    """Sentences of an entity's article that state no fact about it."""
-    sentences = world.edition.evidence.articles[entity.entity_id].sentences
-    return [sentence.text for sentence in sentences if not sentence.facts]
-
-
-def _row(
-    asked: Asked, positives: list[dict[str, str]], hard_negatives: list[dict[str, str]]
-) -> dict[str, Any]:
-    return {
-        "question_id": asked.row["question_id"],
-        "question": asked.row["question"],
-        "answers": asked.row["answers"],
-        "positive_ctxs": positives,
-        "negative_ctxs": [],
-        "hard_negative_ctxs": hard_negatives,
-    }
 
 
 def passages_of_others(
@@ -128,6 +91,41 @@ def passages_of_others(
             yield document_id, number
     for other in relations.likes:
         yield other.entity_id, rng.randrange(len(world.passages[other.entity_id]))
+
+
+def _short_text(fact: Fact, world: World, seed: int) -> dict[str, str] | None:
+    """The sentence by which an entity's own article states a fact, and up to two that state none."""
+    for document_id, _, sentence in world.edition.evidence.places.get(fact, ()):
+        if document_id == fact.entity_id:
+            rng = random.Random(f"{seed}/short/{fact.entity_id}/{fact.attribute}")
+            return _around(sentence.text, world.entities[fact.entity_id], world, rng)
+    return None
+
+
+def _around(focus: str, entity: Entity, world: World, rng: random.Random) -> dict[str, str]:
+    """A sentence among none to two others of the entity's article that state nothing about it."""
+    rest = [text for text in _stating_none(entity, world) if text != focus]
+    chosen = [focus, *rng.sample(rest, rng.randrange(_MOST_SENTENCES))]
+    return _text(entity.entity_id, " ".join(rng.sample(chosen, len(chosen))), world)
+
+
+def _stating_none(entity: Entity, world: World) -> list[str]:
+    """Sentences of an entity's article that state no attribute of it."""
+    sentences = world.edition.evidence.articles[entity.entity_id].sentences
+    return [sentence.text for sentence in sentences if not sentence.facts]
+
+
+def _row(
+    asked: Asked, positives: list[dict[str, str]], hard_negatives: list[dict[str, str]]
+) -> dict[str, Any]:
+    return {
+        "question_id": asked.row["question_id"],
+        "question": asked.row["question"],
+        "answers": asked.row["answers"],
+        "positive_ctxs": positives,
+        "negative_ctxs": [],
+        "hard_negative_ctxs": hard_negatives,
+    }
 
 
 def _context(place: tuple[str, int], world: World) -> dict[str, str]:

@@ -26,17 +26,27 @@ practice out/practice_dated 20 20000 200 "$(seq 101 104)"
 practice out/practice_dated_offices 20 20000 200 "105 106" --domains office
 practice out/practice_tempting 20 20000 200 "108 109"
 practice out/practice_tempting_offices 20 20000 200 110 --domains office
+practice out/practice_richest 20 20000 200 "$(seq 111 113)"
+practice out/practice_richest_offices 20 20000 200 114 --domains office
+practice out/practice_short 20 40000 400 "$(seq 204 208)" --lookups 100
 practice out/practice_rag 20 100 100 107
 
 steps() { rag-beam run examples/train.yaml --only "$@"; }
 
-steps retriever_1 retriever_2 retriever_3 retriever_4 passages embeddings index found & searching=$!
+search() {
+    steps retriever_1 retriever_2 retriever_3 retriever_4
+    for encoder in question_encoder passage_encoder; do
+        python -m examples.deepen --layers 4 --model "out/train/retriever_4/$encoder" --output "out/deeper/$encoder"
+    done
+    steps retriever_5 retriever_6 passages embeddings index found
+}
+search & searching=$!
 steps reader_1 reader_2 reader_3 reader_4
 python -m examples.deepen --layers 6 --model out/train/reader_4/model --output out/deeper/reader
 steps reader_5 reader_6 reader_7 reader_8 reader_9
-steps claims_1 claims_2 & judging=$!
+steps claims_1 claims_2 claims_3 & judging=$!
 wait "$searching"
-python -m examples.temper_prior --question_encoder out/train/retriever_4/question_encoder \
+python -m examples.temper_prior --question_encoder out/train/retriever_6/question_encoder \
     --model out/train/reader_9/model --retrievals out/train/found --output out/tempered
 steps rag_token & mixing=$!
 steps rag_sequence
