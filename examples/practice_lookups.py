@@ -19,7 +19,7 @@ ASTRAY = "astray"
 LABEL_WORDS = {SUPPORTS: "right", REFUTES: "no", NOT_ENOUGH_INFO: "open"}  # each one token of the generator
 _HALF_PASSAGE = 5  # sentences
 _DECOYS = 2
-_DRAWS = 8  # for a decoy with the value claimed
+_DRAWS = 24  # for a decoy with the value claimed
 _OF_ITS_ARTICLE = 0.7  # of the passages that lead astray; the others are about other entities
 
 
@@ -91,7 +91,7 @@ def _deciding(
 
 
 def _astray(asked: Asked, world: World, rng: random.Random) -> tuple[str, int]:
-    """Document and passage of a text that states none of the values asked about."""
+    """Document and passage of a text without the true value; what is claimed it may tell of somebody else."""
     own_document = asked.fact.entity_id
     own = [(own_document, number) for number in range(len(world.passages[own_document]))]
     others = list(passages_of_others(world.entities[own_document], asked.fact.attribute, world, rng))
@@ -100,7 +100,7 @@ def _astray(asked: Asked, world: World, rng: random.Random) -> tuple[str, int]:
     else:
         places = [*rng.sample(others, len(others)), *own]
     for document_id, number in places:
-        if not mentions(world.passages[document_id][number], asked.values):
+        if not mentions(world.passages[document_id][number], asked.values[:1]):
             return document_id, number
     return places[0]
 

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from examples.articles import Fact
 from examples.compose import Edition, ask, choose_withheld, compose_edition
-from examples.entities import Entity
+from examples.entities import Entity, Relations
 from examples.patterns import Domain, Pattern
 from examples.practice_facts import invent_countries, invent_elements, invent_offices
 from examples.practice_names import Names
@@ -19,11 +19,15 @@ from examples.questions import (
     askable_facts,
     compose_claim,
     false_value,
+    mentions,
     undecidable_claims,
 )
 from examples.tables import Tables
 
 _MOST_ELEMENTS = 100
+_TEMPTING = (
+    0.8  # of the false claims for which the article tells a value of somebody else, those with such a value
+)
 _WITHHELD = {"country": 0.5, "element": 0.5, "office": 0.2}  # entities of which no article states some fact
 
 
@@ -141,13 +145,15 @@ def _claims(
         row = compose_claim(label, fact, value, by_id[fact.entity_id], domain, evidence, rng)
         return Asked(row, fact, (true_value, value), label)
 
+    def false_value_of(fact: Fact) -> str | None:
+        entity, relations = by_id[fact.entity_id], edition.relations[fact.entity_id]
+        tempting = _told_of_others(fact, entity, relations, evidence.articles[fact.entity_id].text)
+        if tempting and rng.random() < _TEMPTING:
+            return rng.choice(tempting)
+        return false_value(fact, entity, relations, tables.aliases, rng)
+
     refuted = [
-        (fact, value)
-        for fact in rng.sample(facts, len(facts))
-        for value in [
-            false_value(fact, by_id[fact.entity_id], edition.relations[fact.entity_id], tables.aliases, rng)
-        ]
-        if value is not None
+        (fact, value) for fact in rng.sample(facts, len(facts)) if (value := false_value_of(fact)) is not None
     ]
     per_label = min(len(undecidable), len(refuted), len(facts))
     known = dict(withheld)
@@ -158,3 +164,10 @@ def _claims(
     for fact in rng.sample(facts, per_label):
         value = by_id[fact.entity_id].fields[fact.attribute]
         yield claim(SUPPORTS, fact, value, value)
+
+
+def _told_of_others(fact: Fact, entity: Entity, relations: Relations, text: str) -> list[str]:
+    """Values of the same attribute that an entity's article mentions, and that are others'."""
+    values = {other.fields.get(fact.attribute, "") for other in (*relations.likes, *relations.peers)}
+    others = sorted(values - {"", entity.fields[fact.attribute]})
+    return [value for value in others if mentions(text, [value])]

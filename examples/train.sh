@@ -29,6 +29,7 @@ practice out/practice_tempting_offices 20 20000 200 110 --domains office
 practice out/practice_richest 20 20000 200 "$(seq 111 113)"
 practice out/practice_richest_offices 20 20000 200 114 --domains office
 practice out/practice_short 20 40000 400 "$(seq 204 208)" --lookups 100
+practice out/practice_told 20 16000 200 "115 116"
 practice out/practice_rag 20 100 100 107
 
 steps() { rag-beam run examples/train.yaml --only "$@"; }
@@ -44,7 +45,7 @@ search & searching=$!
 steps reader_1 reader_2 reader_3 reader_4
 python -m examples.deepen --layers 6 --model out/train/reader_4/model --output out/deeper/reader
 steps reader_5 reader_6 reader_7 reader_8 reader_9
-steps claims_1 claims_2 claims_3 & judging=$!
+steps claims_1 claims_2 claims_3 claims_4 & judging=$!
 wait "$searching"
 python -m examples.temper_prior --question_encoder out/train/retriever_6/question_encoder \
     --model out/train/reader_9/model --retrievals out/train/found --output out/tempered

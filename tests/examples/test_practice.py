@@ -268,17 +268,28 @@ def test_the_first_short_negatives_state_the_attribute_of_others(practice_world)
 
 
 def test_a_lookup_that_leads_astray_states_nothing_asked_about(practice_world):
-    """Most are of the same article; what states a value elsewhere is passed over wherever there is another."""
-    own, stating = [], []
+    """Most are of the same article; what states the value elsewhere is passed over wherever there is another."""
+    own, stating, tempting = [], [], 0
     for asked in (*practice_world.questions, *practice_world.claims):
         (passage,) = compose_lookup(asked, ASTRAY, 0, practice_world, seed=1)["passages"]
         document, number = passage["passage_id"].split("#")
         assert passage["text"] == practice_world.passages[document][int(number)]
         assert passage["title"] == practice_world.entities[document].title
         own.append(document == asked.fact.entity_id)
-        stating.append(mentions(passage["text"], asked.values))
+        stating.append(mentions(passage["text"], asked.values[:1]))
+        tempting += asked.label == REFUTES and mentions(passage["text"], asked.values[1:])
     assert 0.5 < sum(own) / len(own) < 0.9
     assert sum(stating) < len(stating) / 20
+    assert tempting > 5  # what is claimed, told of somebody else
+
+
+def test_what_is_claimed_falsely_is_often_told_of_others_in_the_same_article(practice_world):
+    refuted = [asked for asked in practice_world.claims if asked.label == REFUTES]
+    told = [
+        mentions(practice_world.edition.evidence.articles[asked.fact.entity_id].text, asked.values[1:])
+        for asked in refuted
+    ]
+    assert 0.2 < sum(told) / len(told) < 0.8
 
 
 def test_a_claim_is_read_as_the_value_that_its_passage_states(practice_world):
