@@ -1,4 +1,4 @@
-"""A training step of a T5 generator: its attention as we compute it, and as `transformers` does.
+"""A training step of a generator: its attention as we compute it, and as `transformers` does.
 
     python -m benchmarks.training_step --model examples/models/rag_sequence
 
@@ -26,7 +26,7 @@ CLOSE = {"float32": 1e-4, "bfloat16": 2e-2}  # of losses, relative
 def main() -> None:
     """Times steps of ours and the peers, one after the other, and compares their losses."""
     parser = argument_parser(__doc__ or "")
-    parser.add_argument("--model", required=True, help="a T5, or a RAG checkpoint with one")
+    parser.add_argument("--model", required=True, help="a seq2seq model, or a RAG checkpoint with one")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--tokens", type=int, nargs=2, default=(150, 210), help="of a context: from, to")
     parser.add_argument("--rounds", type=int, default=10)

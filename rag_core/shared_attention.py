@@ -13,7 +13,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from rag_core.biased_attention import biased_attention
+from rag_core.plain_attention import is_faster, plain_attention
 
 SHARED_ATTENTION = "sdpa_shared_documents"
 
@@ -40,11 +40,11 @@ def shared_attention(
     rows, heads, _, size = query.shape
     documents = key.shape[0]
     bias = kwargs.get("position_bias")
-    if bias is not None and bias.requires_grad and query.device.type == "cpu":
+    if is_faster(query, bias):
         if attention_mask is None and module.is_causal:
-            attention_mask = query.new_ones(bias.shape[-2:], dtype=torch.bool).tril()
+            attention_mask = query.new_ones(query.shape[2], key.shape[2], dtype=torch.bool).tril()
         trained = {name: kwargs[name] for name in ("scaling", "dropout")}
-        return biased_attention(query, key, value, attention_mask, bias, **trained), None
+        return plain_attention(query, key, value, attention_mask, bias, **trained), None
     if rows == documents:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     grouped = query.view(documents, rows // documents, heads, size).transpose(1, 2)
