@@ -44,7 +44,7 @@ search() {
 search & searching=$!
 steps reader_1 reader_2 reader_3 reader_4
 python -m examples.deepen --layers 6 --model out/train/reader_4/model --output out/deeper/reader
-steps reader_5 reader_6 reader_7 reader_8 reader_9
+steps reader_5 reader_6 reader_7 reader_8 reader_9 reader_10
 steps claims_1 claims_2 claims_3 claims_4 & judging=$!
 wait "$searching"
 python -m examples.temper_prior --question_encoder out/train/retriever_6/question_encoder \
