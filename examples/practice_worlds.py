@@ -25,9 +25,7 @@ from examples.questions import (
 from examples.tables import Tables
 
 _MOST_ELEMENTS = 100
-_TEMPTING = (
-    0.8  # of the false claims for which the article tells a value of somebody else, those with such a value
-)
+_TEMPTING = 0.8  # of the false claims whose article tells a value of somebody else: those that claim it
 _WITHHELD = {"country": 0.5, "element": 0.5, "office": 0.2}  # entities of which no article states some fact
 
 
