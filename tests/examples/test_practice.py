@@ -222,7 +222,7 @@ def test_gold_passages_are_those_of_the_chunked_corpus(written, prefix):
             assert passages[context["passage_id"]] == context["text"]
 
 
-def test_short_rows_tell_the_fact_once_among_texts_of_as_many_sentences(practice_world):
+def test_short_rows_tell_the_fact_in_one_text_of_one_to_three_sentences(practice_world):
     foreign, lengths = [], set()
     for asked in (*practice_world.questions, *practice_world.claims):
         row = compose_short_row(asked, practice_world, 4, seed=1)
