@@ -15,7 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from examples.compose import documents, write_world
-from examples.practice_lookups import ASTRAY, LEVELS, compose_lookup, compose_reading, compose_verdict
+from examples.practice_lookups import (
+    ASTRAY,
+    ASTRAY_SHORT,
+    LEVELS,
+    compose_lookup,
+    compose_reading,
+    compose_verdict,
+)
 from examples.practice_patterns import read_practice_tables
 from examples.practice_retriever import compose_short_row, compose_training_row
 from examples.practice_worlds import Asked, World, compose_practice_world
@@ -70,7 +77,7 @@ class PracticeText:
         )
         short = (compose_short_row(asked, world, self._hard_negatives, self._seed) for asked in chosen)
         self.retriever["retriever_short"] += (row for row in short if row is not None)
-        for level in (*LEVELS, ASTRAY):
+        for level in (*LEVELS, ASTRAY, ASTRAY_SHORT):
             for name, asked, compose in (
                 ("lookups", questions, compose_lookup),
                 ("claim_verdicts", claims, compose_verdict),

@@ -3,6 +3,7 @@
 Level 1 is the sentence alone; level 2 has the article's introduction and another sentence besides; level 3
 is half a passage with facts of the same kind about other entities; level 4 is the passage itself. Astray is
 a passage that a retriever may find in its place: who reads it learns that nothing there is to be believed.
+Astray in short is a few sentences of such a passage, by which the same is learned in a third of the time.
 """
 
 import random
@@ -16,8 +17,10 @@ from examples.questions import NOT_ENOUGH_INFO, REFUTES, SUPPORTS, compose_claim
 
 LEVELS = (1, 2, 3, 4)
 ASTRAY = "astray"
+ASTRAY_SHORT = "astray_short"
 LABEL_WORDS = {SUPPORTS: "right", REFUTES: "no", NOT_ENOUGH_INFO: "open"}  # each one token of the generator
 _HALF_PASSAGE = 5  # sentences
+_FEW = 3  # sentences
 _DECOYS = 2
 _DRAWS = 24  # for a decoy with the value claimed
 _OF_ITS_ARTICLE = 0.7  # of the passages that lead astray; the others are about other entities
@@ -30,7 +33,7 @@ def compose_lookup(asked: Asked, level: int | str, turn: int, world: World, seed
     length from the article on its entity.
 
     Args:
-      level: one of `LEVELS`, or `ASTRAY`.
+      level: one of `LEVELS`, `ASTRAY` or `ASTRAY_SHORT`.
       turn: tells several rows about the same fact apart.
     """
     question_id = f"{asked.row['question_id']}.{level}.{turn}"
@@ -42,7 +45,11 @@ def compose_lookup(asked: Asked, level: int | str, turn: int, world: World, seed
     if level in (LEVELS[-1], ASTRAY):
         text = world.passages[document_id][number]
     else:
-        chosen = _chosen(asked, level, focus, article, world, rng)
+        chosen = (
+            _few_astray(asked, article, world, rng)
+            if level == ASTRAY_SHORT
+            else _chosen(asked, level, focus, article, world, rng)
+        )
         text = " ".join(sentence.text for sentence in rng.sample(chosen, len(chosen)))
     return {
         "question_id": question_id,
@@ -75,7 +82,7 @@ def compose_verdict(asked: Asked, level: int | str, turn: int, world: World, see
     So it is learned by what a claim is decided; the label is the first word all the same.
     """
     word = LABEL_WORDS[asked.label]
-    decided = level != ASTRAY and asked.label != NOT_ENOUGH_INFO
+    decided = level in LEVELS and asked.label != NOT_ENOUGH_INFO
     row = compose_lookup(asked, level, turn, world, seed)
     return row | {"answers": [f"{word} {asked.values[0]}" if decided else word]}
 
@@ -135,6 +142,21 @@ def _chosen(
     said = {sentence.text for sentence in chosen}
     rest = [sentence for sentence in others if sentence.text not in said]
     return [*chosen, *rng.sample(rest, _HALF_PASSAGE - len(chosen))]
+
+
+def _few_astray(asked: Asked, article: Article, world: World, rng: random.Random) -> Sequence[Sentence]:
+    """A sentence or two of the same kind about others, where there are any, among others of the article.
+
+    None has the true value; what is claimed they may tell of somebody else.
+    """
+    decoys = _decoys(asked, article, world, rng)[: rng.randint(1, _DECOYS)]
+    said = {sentence.text for sentence in decoys}
+    rest = [
+        sentence
+        for sentence in article.sentences
+        if sentence.text not in said and not mentions(sentence.text, asked.values[:1])
+    ]
+    return [*decoys, *rng.sample(rest, _FEW - len(decoys))]
 
 
 def _decoys(asked: Asked, article: Article, world: World, rng: random.Random) -> list[Sentence]:

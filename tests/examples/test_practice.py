@@ -16,6 +16,7 @@ from examples.practice import _turns, main
 from examples.practice_facts import invent_countries
 from examples.practice_lookups import (
     ASTRAY,
+    ASTRAY_SHORT,
     LABEL_WORDS,
     LEVELS,
     compose_lookup,
@@ -283,6 +284,24 @@ def test_a_lookup_that_leads_astray_states_nothing_asked_about(practice_world):
     assert tempting > 5  # what is claimed, told of somebody else
 
 
+def test_a_short_text_that_leads_astray_tells_of_others_what_is_asked_for(practice_world):
+    telling, tempting = [], 0
+    for asked in (*practice_world.questions, *practice_world.claims):
+        (passage,) = compose_lookup(asked, ASTRAY_SHORT, 0, practice_world, seed=1)["passages"]
+        assert passage["document_id"] == asked.fact.entity_id
+        assert 5 < len(passage["text"].split()) < 100
+        assert not mentions(passage["text"], asked.values[:1])
+        others = [
+            other.fields[asked.fact.attribute]
+            for other in practice_world.entities.values()
+            if asked.fact.attribute in other.fields
+        ]
+        telling.append(mentions(passage["text"], others))
+        tempting += asked.label == REFUTES and mentions(passage["text"], asked.values[1:])
+    assert sum(telling) > 0.7 * len(telling)
+    assert tempting > 5  # what is claimed, told of somebody else
+
+
 def test_what_is_claimed_falsely_is_often_told_of_others_in_the_same_article(practice_world):
     refuted = [asked for asked in practice_world.claims if asked.label == REFUTES]
     told = [
@@ -308,8 +327,8 @@ def test_a_verdict_is_the_label_and_the_value_that_decides(practice_world):
     for label, decided in ((SUPPORTS, True), (REFUTES, True), (NOT_ENOUGH_INFO, False)):
         asked = next(asked for asked in practice_world.claims if asked.label == label)
         word, value = LABEL_WORDS[label], asked.values[0]
-        for level in (*LEVELS, ASTRAY):
-            target = f"{word} {value}" if decided and level != ASTRAY else word
+        for level in (*LEVELS, ASTRAY, ASTRAY_SHORT):
+            target = f"{word} {value}" if decided and level in LEVELS else word
             verdict = compose_verdict(asked, level, 0, practice_world, seed=1)
             assert verdict == compose_lookup(asked, level, 0, practice_world, seed=1) | {"answers": [target]}
 
@@ -322,7 +341,7 @@ def test_the_words_of_verdicts_are_those_by_which_the_sample_labels():
 
 
 def test_files_have_the_rows_asked_for_in_mixed_order(written):
-    for level in (*LEVELS, ASTRAY):
+    for level in (*LEVELS, ASTRAY, ASTRAY_SHORT):
         for name in ("lookups", "claim_verdicts", "claim_readings"):
             table = pq.read_table(written / f"{name}_{level}" / "1.parquet")
             assert table.schema.equals(SCHEMA) and table.num_rows == 40
@@ -356,6 +375,6 @@ def test_worlds_have_no_entity_in_common_and_the_same_seed_gives_the_same_bytes(
     assert len(set(documents)) == len(documents) == 3 * 4 * 24
     main(["--output", str(tmp_path), *OPTIONS])
     files = [path.relative_to(written) for path in written.rglob("*") if path.is_file()]
-    assert len(files) == 2 * (3 + 2 + 2 + 15)
+    assert len(files) == 2 * (3 + 2 + 2 + 18)
     for path in files:
         assert (written / path).read_bytes() == (tmp_path / path).read_bytes(), path
