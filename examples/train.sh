@@ -30,6 +30,8 @@ practice out/practice_richest 20 20000 200 "$(seq 111 113)"
 practice out/practice_richest_offices 20 20000 200 114 --domains office
 practice out/practice_short 20 40000 400 "$(seq 204 208)" --lookups 100
 practice out/practice_told 20 16000 200 "115 116"
+practice out/practice_widest 20 30000 400 "$(seq 117 119)" --lookups 12000 --validation_lookups 200
+practice out/practice_widest_offices 20 12000 400 121 --domains office --validation_lookups 200
 practice out/practice_rag 20 100 100 107
 
 steps() { rag-beam run examples/train.yaml --only "$@"; }
@@ -39,16 +41,26 @@ search() {
     for encoder in question_encoder passage_encoder; do
         python -m examples.deepen --layers 4 --model "out/train/retriever_4/$encoder" --output "out/deeper/$encoder"
     done
-    steps retriever_5 retriever_6 passages embeddings index found
+    steps retriever_5 retriever_6 retriever_7 retriever_8 passages embeddings index found
 }
+average() { # NAME BEFORE AFTER SHARE
+    python -m examples.average_weights --before "out/train/$2/model" --after "out/train/$3/model" --share "$4" \
+        --output "out/average/$1"
+}
+judge() {
+    steps claims_1 claims_2 claims_3 claims_4 claims_5 claims_6 claims_7
+    average claims claims_4 claims_7 0.6
+}
+
 search & searching=$!
 steps reader_1 reader_2 reader_3 reader_4
 python -m examples.deepen --layers 6 --model out/train/reader_4/model --output out/deeper/reader
-steps reader_5 reader_6 reader_7 reader_8 reader_9 reader_10
-steps claims_1 claims_2 claims_3 claims_4 & judging=$!
+steps reader_5 reader_6 reader_7 reader_8 reader_9 reader_10 reader_11 reader_12
+judge & judging=$!
+average reader reader_10 reader_12 0.5
 wait "$searching"
-python -m examples.temper_prior --question_encoder out/train/retriever_6/question_encoder \
-    --model out/train/reader_9/model --retrievals out/train/found --output out/tempered
+python -m examples.temper_prior --question_encoder out/train/retriever_8/question_encoder \
+    --model out/train/reader_10/model --retrievals out/train/found --output out/tempered
 steps rag_token & mixing=$!
 steps rag_sequence
 wait "$judging"
