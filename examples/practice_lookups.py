@@ -3,7 +3,7 @@
 Level 1 is the sentence alone; level 2 has the article's introduction and another sentence besides; level 3
 is half a passage with facts of the same kind about other entities; level 4 is the passage itself. Astray is
 a passage that a retriever may find in its place: who reads it learns that nothing there is to be believed.
-Astray in short is a few sentences of such a passage, by which the same is learned in a third of the time.
+Astray in short is a few sentences of such a passage, by which the same is learned in half the time.
 """
 
 import random
