@@ -270,7 +270,7 @@ def test_the_first_short_negatives_state_the_attribute_of_others(practice_world)
 
 def test_a_lookup_that_leads_astray_states_nothing_asked_about(practice_world):
     """Most are of the same article; what states the value elsewhere is passed over wherever there is another."""
-    own, stating, tempting = [], [], 0
+    own, stating = [], []
     for asked in (*practice_world.questions, *practice_world.claims):
         (passage,) = compose_lookup(asked, ASTRAY, 0, practice_world, seed=1)["passages"]
         document, number = passage["passage_id"].split("#")
@@ -278,10 +278,20 @@ def test_a_lookup_that_leads_astray_states_nothing_asked_about(practice_world):
         assert passage["title"] == practice_world.entities[document].title
         own.append(document == asked.fact.entity_id)
         stating.append(mentions(passage["text"], asked.values[:1]))
-        tempting += asked.label == REFUTES and mentions(passage["text"], asked.values[1:])
     assert 0.5 < sum(own) / len(own) < 0.9
     assert sum(stating) < len(stating) / 20
-    assert tempting > 5  # what is claimed, told of somebody else
+
+
+def test_passages_that_lead_astray_tell_of_others_what_is_claimed_falsely(practice_world):
+    refuted = [asked for asked in practice_world.claims if asked.label == REFUTES]
+    tempting = [
+        mentions(
+            compose_lookup(asked, ASTRAY, turn, practice_world, 1)["passages"][0]["text"], asked.values[1:]
+        )
+        for asked in refuted
+        for turn in range(6)  # each draws its passages anew
+    ]
+    assert sum(tempting) > len(tempting) / 10
 
 
 def test_a_short_text_that_leads_astray_tells_of_others_what_is_asked_for(practice_world):
