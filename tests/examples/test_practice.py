@@ -282,20 +282,21 @@ def test_a_lookup_that_leads_astray_states_nothing_asked_about(practice_world):
     assert sum(stating) < len(stating) / 20
 
 
-def test_passages_that_lead_astray_tell_of_others_what_is_claimed_falsely(practice_world):
+@pytest.mark.parametrize("level", [ASTRAY, ASTRAY_SHORT])
+def test_texts_that_lead_astray_tell_of_others_what_is_claimed_falsely(practice_world, level):
     refuted = [asked for asked in practice_world.claims if asked.label == REFUTES]
     tempting = [
         mentions(
-            compose_lookup(asked, ASTRAY, turn, practice_world, 1)["passages"][0]["text"], asked.values[1:]
+            compose_lookup(asked, level, turn, practice_world, 1)["passages"][0]["text"], asked.values[1:]
         )
         for asked in refuted
-        for turn in range(6)  # each draws its passages anew
+        for turn in range(6)  # each draws its text anew
     ]
     assert sum(tempting) > len(tempting) / 10
 
 
 def test_a_short_text_that_leads_astray_tells_of_others_what_is_asked_for(practice_world):
-    telling, tempting = [], 0
+    telling = []
     for asked in (*practice_world.questions, *practice_world.claims):
         (passage,) = compose_lookup(asked, ASTRAY_SHORT, 0, practice_world, seed=1)["passages"]
         assert passage["document_id"] == asked.fact.entity_id
@@ -307,9 +308,7 @@ def test_a_short_text_that_leads_astray_tells_of_others_what_is_asked_for(practi
             if asked.fact.attribute in other.fields
         ]
         telling.append(mentions(passage["text"], others))
-        tempting += asked.label == REFUTES and mentions(passage["text"], asked.values[1:])
     assert sum(telling) > 0.7 * len(telling)
-    assert tempting > 5  # what is claimed, told of somebody else
 
 
 def test_what_is_claimed_falsely_is_often_told_of_others_in_the_same_article(practice_world):
