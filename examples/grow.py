@@ -1,9 +1,10 @@
-"""Deepens trained models: layers that change nothing yet, or next to nothing, to be trained further.
+"""Makes trained models larger: weights that change nothing yet, or next to nothing, to be trained further.
 
-A new layer follows the one whose weights it copies, but for those by which it would add something: they are
-zero. So the function is kept, as in Net2Net (Chen et al. 2016), and layers are stacked as in Gong et al. 2019.
+A new layer follows the one whose weights it copies, a new hidden unit of a feed-forward layer reads at random;
+but the weights by which either would add something are zero. So the function is kept, as in Net2Net (Chen et
+al. 2016), and layers are stacked as in Gong et al. 2019.
 
-Run `python -m examples.deepen --model trained --layers 6 --output deeper`.
+Run `python -m examples.grow --model trained --layers 6 --feed_forward 1024 --output larger`.
 """
 
 import argparse
@@ -11,8 +12,9 @@ import copy
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -28,10 +30,11 @@ from rag_core.encoders import PASSAGE_ENCODER_KEY
 from rag_core.generator import load_generator
 
 _LAYER = re.compile(r"encoder\.(?:block|layer)\.(\d+)\.")
-# what a layer adds to the stream that passes through it comes from these
+# what a layer, or a hidden unit, adds to the stream that passes through comes from these
 _ADDING = re.compile(r"SelfAttention\.o\.|DenseReluDense\.wo\.|output\.dense\.")
 
 DprEncoder = TypeVar("DprEncoder", DPRQuestionEncoder, DPRContextEncoder)
+Model = TypeVar("Model", T5ForConditionalGeneration, DPRQuestionEncoder, DPRContextEncoder)
 _DPR_ENCODERS = {encoder.__name__: encoder for encoder in (DPRQuestionEncoder, DPRContextEncoder)}
 
 
@@ -72,6 +75,33 @@ def deepen_encoder(model: DprEncoder, layers: int) -> DprEncoder:
     return deeper.train(model.training)
 
 
+def widen(model: Model, hidden_units: int) -> Model:
+    """The same function with more hidden units in each feed-forward layer, belonging to no other encoder.
+
+    Args:
+      hidden_units: that each is to have; what the new ones read is drawn at random, as strongly as the old do.
+
+    Raises:
+      ValueError: it has more already.
+    """
+    config = copy.deepcopy(model.config)
+    width = "d_ff" if isinstance(model, T5ForConditionalGeneration) else "intermediate_size"
+    before = getattr(config, width)
+    if hidden_units < before:
+        raise ValueError(f"{hidden_units} hidden units; there are {before} already, none is taken away")
+    setattr(config, width, hidden_units)
+    vars(config).pop(PASSAGE_ENCODER_KEY, None)
+    wider = type(model)(config)
+    weights = model.state_dict()
+    for name, weight in wider.state_dict().items():
+        old = weights[name]
+        if old.shape != weight.shape:
+            adds_nothing = _ADDING.search(name) or name.endswith("bias")
+            weight.mul_(0.0 if adds_nothing else old.std() / weight.std())
+        weight[tuple(map(slice, old.shape))].copy_(old)
+    return wider.train(model.training)
+
+
 def _stack(
     model: PreTrainedModel, deeper: PreTrainedModel, before: int, layers: int
 ) -> list[tuple[str, Tensor, str]]:
@@ -100,31 +130,43 @@ def _stack(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Saves the deeper model with its tokenizer."""
-    parser = argparse.ArgumentParser(prog="python -m examples.deepen", description=__doc__.partition("\n")[0])
+    """Saves the larger model with its tokenizer."""
+    parser = argparse.ArgumentParser(prog="python -m examples.grow", description=__doc__.partition("\n")[0])
     parser.add_argument("--model", required=True, help="a T5, a RAG checkpoint with one, or a DPR encoder")
-    parser.add_argument("--layers", type=int, required=True, help="that its encoder is to have")
+    parser.add_argument("--layers", type=int, help="that its encoder is to have")
+    parser.add_argument("--feed_forward", type=int, help="hidden units that each layer is to have")
+    parser.add_argument("--seed", type=int, default=1, help="of what new hidden units read")
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     options = parser.parse_args(argv)
     logging.disable_progress_bar()
-    deeper: PreTrainedModel
+    torch.manual_seed(options.seed)
     try:
-        encoder = _DPR_ENCODERS.get((AutoConfig.from_pretrained(options.model).architectures or [""])[0])
-        if encoder is not None:
-            tokenizer = AutoTokenizer.from_pretrained(options.model)
-            deeper = deepen_encoder(encoder.from_pretrained(options.model), options.layers)
-        else:
-            generator = load_generator(options.model, device="cpu", dtype="float32")
-            tokenizer = generator.tokenizer
-            if not isinstance(generator.model, T5ForConditionalGeneration):
-                kind = type(generator.model).__name__
-                parser.error(f"--model {options.model}: its generator is a {kind}, expected a T5")
-            deeper = deepen_generator(generator.model, options.layers)
+        model, tokenizer = _load(options.model)
+        if options.layers is not None:
+            deepen = deepen_generator if isinstance(model, T5ForConditionalGeneration) else deepen_encoder
+            model = deepen(model, options.layers)
+        if options.feed_forward is not None:
+            model = widen(model, options.feed_forward)
     except ValueError as error:
-        parser.error(f"--layers: {error}")
-    deeper.save_pretrained(options.output)
+        parser.error(f"--model {options.model}: {error}")
+    model.save_pretrained(options.output)
     tokenizer.save_pretrained(options.output)
-    print(f"{options.output}: {options.layers} encoder layers")
+    print(f"{options.output}: {model.num_parameters():,} weights")
+
+
+def _load(folder: str) -> tuple[Any, Any]:
+    """A model that can grow, with its tokenizer.
+
+    Raises:
+      ValueError: it is none.
+    """
+    encoder = _DPR_ENCODERS.get((AutoConfig.from_pretrained(folder).architectures or [""])[0])
+    if encoder is not None:
+        return encoder.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    generator = load_generator(folder, device="cpu", dtype="float32")
+    if not isinstance(generator.model, T5ForConditionalGeneration):
+        raise ValueError(f"its generator is a {type(generator.model).__name__}, expected a T5")
+    return generator.model, generator.tokenizer
 
 
 if __name__ == "__main__":

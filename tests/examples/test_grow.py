@@ -1,10 +1,10 @@
-"""A deeper model computes what the shallower one did, and all of it can be trained."""
+"""A larger model computes what the smaller one did, and all of it can be trained."""
 
 import pytest
 import torch
 from transformers import AutoTokenizer, DPRContextEncoder, T5Config, T5ForConditionalGeneration
 
-from examples.deepen import deepen_encoder, deepen_generator, main
+from examples.grow import deepen_encoder, deepen_generator, main, widen
 from examples.ship_models import MODELS
 
 CONTEXTS = torch.tensor([[5, 9, 7, 3, 1], [4, 4, 1, 0, 0]])
@@ -76,13 +76,50 @@ def test_a_trained_encoder_with_two_layers_more_is_nearly_the_same_function(enco
     assert all(layer.output.dense.weight.grad.any() for layer in layers)
 
 
-def test_layers_are_not_taken_away(model):
+def test_more_hidden_units_are_the_same_function_and_learn(model):
+    wider = widen(model, 40)
+    assert (wider.config.d_ff, model.config.d_ff) == (40, 24)
+    torch.testing.assert_close(logits(wider), logits(model), rtol=0, atol=1e-5)
+    logits(wider).logsumexp(dim=-1).sum().backward()
+    for block in (*wider.encoder.block, *wider.decoder.block):
+        layer = block.layer[-1].DenseReluDense
+        assert layer.wi.weight[24:].any(dim=1).all()
+        assert not layer.wo.weight[:, 24:].any()
+        assert layer.wo.weight.grad[:, 24:].any()
+
+
+def test_an_encoder_with_more_hidden_units_is_the_same_function(encoder):
+    before = encoder.config.intermediate_size
+    wider = widen(encoder, before + 64)
+    assert wider.ctx_encoder.bert_model.encoder.layer[0].intermediate.dense.out_features == before + 64
+    torch.testing.assert_close(vectors(wider), vectors(encoder), rtol=0, atol=1e-5)
+
+
+def test_nothing_is_taken_away(model):
     with pytest.raises(ValueError, match="2 layers; the encoder has 3 already"):
         deepen_generator(model, 2)
+    with pytest.raises(ValueError, match="8 hidden units; there are 24 already"):
+        widen(model, 8)
 
 
-def test_the_command_says_so_too(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--layers", "1"], "1 layers; the encoder has 6 already"),
+        (["--feed_forward", "5"], "5 hidden units; there are"),
+    ],
+)
+def test_the_command_says_so_too(options, expected, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        main(["--model", str(MODELS / "rag_token"), "--layers", "1", "--output", str(tmp_path / "model")])
-    assert "--layers: 1 layers; the encoder has 6 already" in capsys.readouterr().err
+        main(["--model", str(MODELS / "rag_labels"), "--output", str(tmp_path / "model"), *options])
+    assert expected in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
+
+
+def test_the_command_saves_a_model_grown_in_both_ways(tmp_path):
+    output = tmp_path / "model"
+    options = ["--layers", "5", "--feed_forward", "2000", "--output", str(output)]
+    main(["--model", str(MODELS / "passage_encoder"), *options])
+    grown = DPRContextEncoder.from_pretrained(output)
+    assert (grown.config.num_hidden_layers, grown.config.intermediate_size) == (5, 2000)
+    assert AutoTokenizer.from_pretrained(output).tokenize("Paris")
