@@ -1,21 +1,23 @@
 """Sentence patterns for practice: the sample's shared ones, and many more that the sample has not.
 
 They stand in `examples/sentences/practice`, a list of lines for each kind. `(a|b)` in a line stands for
-either, so a line gives one pattern or several. The shared ones are few, and would hardly be met among these:
-they are drawn more often.
+either, so a line gives one pattern or several; of those that give thousands some are drawn. The shared ones
+are few, and would hardly be met among these: they are drawn more often.
 """
 
+import math
+import random
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 from examples.patterns import PRACTICE, SHARED, Domain, Pattern, read_domain
 from examples.tables import SENTENCES, Tables
 
 _OF_THE_SAMPLE = 0.3  # of what is drawn, patterns that the sample shares
+_MOST_OF_A_LINE = 60  # patterns
 _CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
 
 
@@ -34,10 +36,12 @@ def extend_domain(domain: Domain, path: Path) -> Domain:
 
     def practice(lines: Sequence[str], *kind: str) -> tuple[Pattern, ...]:
         prefix = ".".join([domain.name, *kind, PRACTICE])
-        return tuple(Pattern(f"{prefix}.{key}", PRACTICE, text) for key, text in _expanded(lines))
+        keys = {text: key for key, text in _expanded(lines)}  # two lines may give the same sentence
+        return tuple(Pattern(f"{prefix}.{key}", PRACTICE, text) for text, key in keys.items())
 
     def extended(shared: tuple[Pattern, ...], lines: Sequence[str], *kind: str) -> tuple[Pattern, ...]:
-        more = practice(lines, *kind)
+        known = {pattern.text for pattern in shared}
+        more = tuple(pattern for pattern in practice(lines, *kind) if pattern.text not in known)
         turns = _OF_THE_SAMPLE / (1 - _OF_THE_SAMPLE) * len(more) / len(shared)
         return (*shared * max(1, round(turns)), *more)
 
@@ -59,17 +63,34 @@ def extend_domain(domain: Domain, path: Path) -> Domain:
     )
 
 
-def alternatives(line: str) -> list[str]:
-    """The sentences that a line stands for: `It (is|was) so.` gives two."""
+def alternatives(line: str, most: int | None = None) -> list[str]:
+    """The sentences that a line stands for: `It (is|was) so.` gives two.
+
+    Args:
+      most: how many are drawn of those of a line that stands for more; the same line gives the same ones.
+    """
     parts = _CHOICE.split(line)
     # every other part is what stood between parentheses
     choices = [part.split("|") if position % 2 else [part] for position, part in enumerate(parts)]
-    spaced = (" ".join("".join(chosen).split()) for chosen in product(*choices))
-    return [re.sub(r" (?=[.,?])", "", text) for text in spaced]
+    count = math.prod(map(len, choices))
+    numbers: Iterable[int] = range(count)
+    if most is not None and count > most:
+        numbers = sorted(random.Random(line).sample(range(count), most))
+    return [_sentence(choices, number) for number in numbers]
+
+
+def _sentence(choices: Sequence[Sequence[str]], number: int) -> str:
+    """One of all sentences in their order, in which the last choice changes fastest."""
+    chosen = []
+    for choice in reversed(choices):
+        number, position = divmod(number, len(choice))
+        chosen.append(choice[position])
+    spaced = " ".join("".join(reversed(chosen)).split())
+    return re.sub(r" (?=[.,?])", "", spaced)
 
 
 def _expanded(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(lines, start=1):
-        texts = alternatives(line)
+        texts = alternatives(line, _MOST_OF_A_LINE)
         for position, text in enumerate(texts, start=1):
             yield (f"{number}.{position}" if len(texts) > 1 else str(number)), text
