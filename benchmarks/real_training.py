@@ -1,7 +1,7 @@
 """Training on real text: a retriever, then a generator that reads what it finds, on SQuAD split by article.
 
     python -m benchmarks.real_training --squad train-v1.1.json.gz --encoder all-MiniLM-L6-v2 --work work
-    python -m benchmarks.real_training … --generator examples/models/rag_token
+    python -m benchmarks.real_training … --generator examples/models/rag_answers
 
 The encoder is trained on most articles, the weights are chosen by some, and both it and the untrained one
 search all passages for the questions of the rest; recall is compared by paired bootstrap. With --generator,

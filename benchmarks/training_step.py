@@ -1,6 +1,6 @@
 """A training step of a generator: its attention as we compute it, and as `transformers` does.
 
-    python -m benchmarks.training_step --model examples/models/rag_sequence
+    python -m benchmarks.training_step --model examples/models/rag_answers
 
 Both train the same weights on the same batches of random tokens, of lengths like those of passages, padded to the
 longest: forward and backward pass, no optimiser. The peers are the library's fused attention (`sdpa`, its default)

@@ -31,7 +31,7 @@ _TRAINING, _SAMPLE = (
     yaml.safe_load((_HERE / name).read_text(encoding="utf-8"))["steps"] for name in ("train.yaml", "run.yaml")
 )
 _ANSWERS = {"rag_token": "answers_token", "rag_sequence": "answers_sequence"}
-TRAINED_N_DOCS: int = _TRAINING["rag_sequence"]["n_docs"]
+TRAINED_N_DOCS: int = _TRAINING["rag_answers"]["n_docs"]
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Ablations:
     def _practice_index(self) -> str:
         if self.retriever is not None:
             return "practice_index"
-        return str(self.train / _TRAINING["rag_sequence"]["index"])
+        return str(self.train / _TRAINING["rag_answers"]["index"])
 
     def _encoder(self, name: str) -> str:
         """The `question_encoder` or the `passage_encoder` to start from."""
@@ -131,7 +131,7 @@ class Ablations:
 
     def _training(self, trial: "Trial") -> tuple[str, dict[str, Any]]:
         """From the recipe's reader, and with its options."""
-        recipe = _TRAINING[trial.model_type]
+        recipe = _TRAINING["rag_answers"] | {"model_type": trial.model_type}
         asked = {
             "questions": [self._practice("questions")],
             "validation": [self._practice("validation_questions")],

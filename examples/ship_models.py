@@ -17,7 +17,7 @@ from rag_core.model_files import model_fingerprint
 MODELS = Path(__file__).parent / "models"
 _RECIPE = Path(__file__).parent / "train.yaml"
 PASSAGES = "passage_encoder"
-RAG_CHECKPOINTS = ("rag_sequence", "rag_token", "rag_labels")
+RAG_CHECKPOINTS = ("rag_answers", "rag_labels")
 
 
 def ship(train: Path, models: Path = MODELS) -> None:

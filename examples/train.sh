@@ -32,39 +32,54 @@ practice out/practice_short 20 40000 400 "$(seq 204 208)" --lookups 100
 practice out/practice_told 20 16000 200 "115 116"
 practice out/practice_widest 20 30000 400 "$(seq 117 119)" --lookups 12000 --validation_lookups 200
 practice out/practice_widest_offices 20 12000 400 121 --domains office --validation_lookups 200
+practice out/practice_latest 20 30000 400 "122 123" --lookups 12000 --validation_lookups 200
+practice out/practice_latest_offices 20 30000 400 "125 126" --domains office --lookups 8000 --validation_lookups 200
+practice out/practice_drawn 20 30000 400 "131 132" --lookups 12000 --validation_lookups 200
+practice out/practice_drawn_offices 20 30000 400 "133 134" --domains office --lookups 5000 --validation_lookups 200
 practice out/practice_rag 20 100 100 107
 
 steps() { rag-beam run examples/train.yaml --only "$@"; }
-
-search() {
-    steps retriever_1 retriever_2 retriever_3 retriever_4
-    for encoder in question_encoder passage_encoder; do
-        python -m examples.deepen --layers 4 --model "out/train/retriever_4/$encoder" --output "out/deeper/$encoder"
-    done
-    steps retriever_5 retriever_6 retriever_7 retriever_8 passages embeddings index found
-}
+grow() { python -m examples.grow "$@"; }
 average() { # NAME BEFORE AFTER SHARE
     python -m examples.average_weights --before "out/train/$2/model" --after "out/train/$3/model" --share "$4" \
         --output "out/average/$1"
 }
-judge() {
+temper() { # NAME RETRIEVER READER RETRIEVALS
+    python -m examples.temper_prior --question_encoder "out/train/$2/question_encoder" --model "out/train/$3/model" \
+        --retrievals "out/train/$4" --output "out/tempered/$1"
+}
+
+search() {
+    steps retriever_1 retriever_2 retriever_3 retriever_4
+    for encoder in question_encoder passage_encoder; do
+        grow --layers 4 --model "out/train/retriever_4/$encoder" --output "out/deeper/$encoder"
+    done
+    steps retriever_5 retriever_6 retriever_7 retriever_8 passages embeddings_1 index_1 found_1
+    for encoder in question_encoder passage_encoder; do
+        grow --feed_forward 1024 --model "out/train/retriever_8/$encoder" --output "out/wider/$encoder"
+    done
+    steps retriever_9 retriever_10 retriever_11 embeddings index found
+}
+read_questions() {
+    steps reader_1 reader_2 reader_3 reader_4
+    grow --layers 6 --model out/train/reader_4/model --output out/deeper/reader
+    steps reader_5 reader_6 reader_7 reader_8 reader_9 reader_10 reader_11 reader_12
+    average reader reader_10 reader_12 0.5
+}
+judge_claims() {
     steps claims_1 claims_2 claims_3 claims_4 claims_5 claims_6 claims_7
     average claims claims_4 claims_7 0.6
 }
 
 search & searching=$!
-steps reader_1 reader_2 reader_3 reader_4
-python -m examples.deepen --layers 6 --model out/train/reader_4/model --output out/deeper/reader
-steps reader_5 reader_6 reader_7 reader_8 reader_9 reader_10 reader_11 reader_12
-judge & judging=$!
-average reader reader_10 reader_12 0.5
+read_questions
+judge_claims
 wait "$searching"
-python -m examples.temper_prior --question_encoder out/train/retriever_8/question_encoder \
-    --model out/train/reader_10/model --retrievals out/train/found --output out/tempered
-steps rag_token & mixing=$!
-steps rag_sequence
-wait "$judging"
-steps rag_labels
-wait "$mixing"
+temper first retriever_8 reader_10 found_1
+steps answers_1 labels_1
+steps reader_13 claims_8
+average second_reader answers_1 reader_13 0.5
+temper second retriever_11 answers_1 found
+steps rag_answers rag_labels
 
 python -m examples.ship_models --train out/train

@@ -34,10 +34,15 @@ def test_models_of_other_shapes_and_shares_out_of_bounds_are_refused():
 
 
 def test_the_average_of_two_checkpoints_is_saved_with_its_tokenizer(tmp_path, capsys):
-    before, after = (str(MODELS / name) for name in ("rag_sequence", "rag_labels"))
-    main(["--before", before, "--after", after, "--share", "0.5", "--output", str(tmp_path)])
-    assert capsys.readouterr().out == f"{tmp_path}: 0.5 of {after}, the rest of {before}\n"
-    parts = [load_generator(model, device="cpu", dtype="float32") for model in (before, after, str(tmp_path))]
+    before, after, average = str(MODELS / "rag_answers"), str(tmp_path / "after"), str(tmp_path / "average")
+    trained = load_generator(before, device="cpu", dtype="float32")
+    with torch.no_grad():
+        trained.model.get_input_embeddings().weight += 1
+    for part in (trained.model, trained.tokenizer):
+        part.save_pretrained(after)
+    main(["--before", before, "--after", after, "--share", "0.5", "--output", average])
+    assert capsys.readouterr().out == f"{average}: 0.5 of {after}, the rest of {before}\n"
+    parts = [load_generator(model, device="cpu", dtype="float32") for model in (before, after, average)]
     weights = [part.model.get_input_embeddings().weight for part in parts]
     torch.testing.assert_close(weights[2], (weights[0] + weights[1]) / 2, rtol=0, atol=1e-6)
     assert not torch.equal(weights[0], weights[1])
@@ -45,7 +50,7 @@ def test_the_average_of_two_checkpoints_is_saved_with_its_tokenizer(tmp_path, ca
 
 
 def test_a_share_out_of_bounds_is_told_with_the_models(tmp_path, capsys):
-    model = str(MODELS / "rag_sequence")
+    model = str(MODELS / "rag_answers")
     with pytest.raises(SystemExit):
         main(["--before", model, "--after", model, "--share", "2", "--output", str(tmp_path / "average")])
     assert f"{model} and {model}: a share of 2.0" in capsys.readouterr().err

@@ -11,18 +11,15 @@ from rag_core.encoders import load_passage_encoder
 from rag_core.model_files import model_fingerprint
 
 MODELS = Path(examples.__file__).parent / "models"
-RAG = {
-    "rag_sequence": RagSequenceForGeneration,
-    "rag_token": RagTokenForGeneration,
-    "rag_labels": RagSequenceForGeneration,
-}
+RAG = ("rag_answers", "rag_labels")
 
 
-@pytest.mark.parametrize(("name", "model_class"), RAG.items())
+@pytest.mark.parametrize("model_class", [RagSequenceForGeneration, RagTokenForGeneration])
+@pytest.mark.parametrize("name", RAG)
 def test_transformers_loads_every_weight(name, model_class):
     model, report = model_class.from_pretrained(MODELS / name, output_loading_info=True)
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    assert 1e6 < sum(parameter.numel() for parameter in model.generator.parameters()) < 4e6
+    assert 1e6 < sum(parameter.numel() for parameter in model.generator.parameters()) < 6e6
 
 
 @pytest.mark.parametrize("name", RAG)

@@ -46,6 +46,19 @@ def test_alternatives(line, expected):
     assert alternatives(line) == expected
 
 
+def test_of_a_line_of_many_choices_some_sentences_are_drawn_and_always_the_same():
+    line = "(A|The|One|Some) code (first|next|then|) (is|was|remains) (there|here)."
+    every = alternatives(line)
+    drawn = alternatives(line, most=20)
+    assert len(every) == 96
+    assert len(drawn) == len(set(drawn)) == 20
+    assert set(drawn) < set(every)
+    assert drawn == alternatives(line, most=20)
+    assert alternatives(line, most=96) == every
+    # not the first ones alone: each choice is met in each of its ways
+    assert all(any(word in text.split() for text in drawn) for word in ("Some", "then", "remains", "here."))
+
+
 def test_practice_has_nothing_reserved_and_the_sample_nothing_for_practice(practice, tables):
     for domain in practice.values():
         assert {pattern.split for group in kinds(domain) for pattern in group} == {SHARED, PRACTICE}

@@ -74,7 +74,7 @@ def write_retrievals(rows, folder):
 def arguments(question_encoder, folder):
     given = {
         "question_encoder": question_encoder,
-        "model": MODELS / "rag_token",
+        "model": MODELS / "rag_answers",
         "retrievals": folder / "retrievals",
         "output": folder / "tempered",
     }
@@ -82,7 +82,7 @@ def arguments(question_encoder, folder):
 
 
 def test_likelihoods_are_those_of_the_model():
-    generator = load_generator(str(MODELS / "rag_token"), device="cpu", dtype="float32")
+    generator = load_generator(str(MODELS / "rag_answers"), device="cpu", dtype="float32")
     passages = {text: PassageText("Ruratia", text) for text in (SPEAKS, SILENT)}
     orders = [(SPEAKS, SILENT), (SILENT, SPEAKS)]
     answers, silence = log_likelihoods(
