@@ -147,7 +147,7 @@ class Ablations:
             "trained": searched,
         }
         of_all = {name: value for name, value in recipe.items() if name not in searched} | {
-            "model": str(self.train / recipe["model"]),
+            "model": str((_HERE / recipe["model"]).resolve()),  # an average, which no step makes
             "best_by": "loss",  # finer than how many of few hundred answers are right
             "max_steps": self.steps,
             "validate_every": self.steps,
