@@ -39,7 +39,8 @@ class Ablations:
     """Where everything is, and what is tried.
 
     Attributes:
-      train: what `rag-beam run examples/train.yaml` wrote: retriever, reader, index of practice passages.
+      train: what `rag-beam run examples/train.yaml` wrote: retriever, index of practice passages. The reader to
+        start from is where train.sh puts it.
       practice: practice worlds that the index was made from.
       steps: of each training.
       retriever: folder with a `question_encoder` and a `passage_encoder` to search with; None: the recipe's.

@@ -47,11 +47,9 @@ def deepen_generator(model: T5ForConditionalGeneration, layers: int) -> T5ForCon
     Raises:
       ValueError: it has more layers already.
     """
-    config = copy.deepcopy(model.config)
-    config.num_layers = layers
-    deeper = T5ForConditionalGeneration(config)
+    deeper = _drawn(model, num_layers=layers)
     _stack(model, deeper, model.config.num_layers, layers)
-    return deeper.train(model.training)
+    return deeper
 
 
 def deepen_encoder(model: DprEncoder, layers: int) -> DprEncoder:
@@ -61,10 +59,7 @@ def deepen_encoder(model: DprEncoder, layers: int) -> DprEncoder:
     E[β] and variance E[γ²] + Var[β], as far as n and γ are independent. Given these as its scale and shift, a new
     layer's normalisation gives back what it gets.
     """
-    config = copy.deepcopy(model.config)
-    config.num_hidden_layers = layers
-    vars(config).pop(PASSAGE_ENCODER_KEY, None)
-    deeper = type(model)(config)
+    deeper = _drawn(model, num_hidden_layers=layers)
     weights = model.state_dict()
     for name, weight, source in _stack(model, deeper, model.config.num_hidden_layers, layers):
         if ".LayerNorm." in name:
@@ -72,7 +67,7 @@ def deepen_encoder(model: DprEncoder, layers: int) -> DprEncoder:
             scale, shift = weights[f"{output}.LayerNorm.weight"], weights[f"{output}.LayerNorm.bias"]
             spread = (scale.square().mean() + shift.var(correction=0)).sqrt()
             weight.fill_(spread if name.endswith("weight") else shift.mean())
-    return deeper.train(model.training)
+    return deeper
 
 
 def widen(model: Model, hidden_units: int) -> Model:
@@ -84,14 +79,11 @@ def widen(model: Model, hidden_units: int) -> Model:
     Raises:
       ValueError: it has more already.
     """
-    config = copy.deepcopy(model.config)
     width = "d_ff" if isinstance(model, T5ForConditionalGeneration) else "intermediate_size"
-    before = getattr(config, width)
+    before = getattr(model.config, width)
     if hidden_units < before:
         raise ValueError(f"{hidden_units} hidden units; there are {before} already, none is taken away")
-    setattr(config, width, hidden_units)
-    vars(config).pop(PASSAGE_ENCODER_KEY, None)
-    wider = type(model)(config)
+    wider = _drawn(model, **{width: hidden_units})
     weights = model.state_dict()
     for name, weight in wider.state_dict().items():
         old = weights[name]
@@ -99,7 +91,15 @@ def widen(model: Model, hidden_units: int) -> Model:
             adds_nothing = _ADDING.search(name) or name.endswith("bias")
             weight.mul_(0.0 if adds_nothing else old.std() / weight.std())
         weight[tuple(map(slice, old.shape))].copy_(old)
-    return wider.train(model.training)
+    return wider
+
+
+def _drawn(model: Model, **sizes: int) -> Model:
+    """A model like it but for these of its config, its weights drawn at random; it belongs to no other encoder."""
+    config = copy.deepcopy(model.config)
+    config.update(sizes)
+    vars(config).pop(PASSAGE_ENCODER_KEY, None)
+    return type(model)(config).train(model.training)
 
 
 def _stack(
@@ -138,6 +138,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of what new hidden units read")
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     options = parser.parse_args(argv)
+    if options.layers is None and options.feed_forward is None:
+        parser.error("nothing is to grow; give --layers, --feed_forward or both")
     logging.disable_progress_bar()
     torch.manual_seed(options.seed)
     try:

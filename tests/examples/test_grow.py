@@ -107,6 +107,7 @@ def test_nothing_is_taken_away(model):
     [
         (["--layers", "1"], "1 layers; the encoder has 6 already"),
         (["--feed_forward", "5"], "5 hidden units; there are"),
+        ([], "give --layers, --feed_forward or both"),
     ],
 )
 def test_the_command_says_so_too(options, expected, tmp_path, capsys):
