@@ -18,6 +18,7 @@ MIN_WORDS = 210
 MAX_WORDS = 480
 _PEERS = ("peer_a", "peer_b", "peer_c")
 _MAX_DISTRACTORS = 3
+_MANY = 2000  # patterns
 _ATTEMPTS = 100  # orders tried; the first one nearly always does
 
 
@@ -160,10 +161,23 @@ def _fields(entity: Entity, mentioned: Mapping[str, Entity]) -> dict[str, str]:
 
 def _filled(patterns: Sequence[Pattern], fields: Mapping[str, str], rng: random.Random) -> Iterator[Sentence]:
     """The patterns that the fields can fill, in random order."""
-    for pattern in rng.sample(patterns, len(patterns)):
+    for pattern in _in_random_order(patterns, rng):
         text = pattern.fill(fields)
         if text is not None:
             yield Sentence(text, pattern)
+
+
+def _in_random_order(patterns: Sequence[Pattern], rng: random.Random) -> Iterator[Pattern]:
+    """Each pattern once; of the thousands that practice has, of which a few are wanted, no more are drawn."""
+    if len(patterns) < _MANY:
+        yield from rng.sample(patterns, len(patterns))
+        return
+    drawn: set[int] = set()
+    while len(drawn) < len(patterns):
+        position = rng.randrange(len(patterns))
+        if position not in drawn:
+            drawn.add(position)
+            yield patterns[position]
 
 
 def _distractors(

@@ -2,7 +2,8 @@
 
 They stand in `examples/sentences/practice`, a list of lines for each kind. `(a|b)` in a line stands for
 either, so a line gives one pattern or several; of those that give thousands some are drawn. The shared ones
-are few, and would hardly be met among these: they are drawn more often.
+are few, and would hardly be met among these: they are drawn more often. Half of the distractors are claims,
+told of somebody else: whoever reads them has nothing but the name to go by.
 """
 
 import math
@@ -11,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 from examples.patterns import PRACTICE, SHARED, Domain, Pattern, read_domain
@@ -18,6 +20,7 @@ from examples.tables import SENTENCES, Tables
 
 _OF_THE_SAMPLE = 0.3  # of what is drawn, patterns that the sample shares
 _MOST_OF_A_LINE = 60  # patterns
+_OTHERS = ("like", "peer_a", "like", "peer_b", "like", "peer_c")  # half of what is retold is of like names
 _CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
 
 
@@ -46,6 +49,9 @@ def extend_domain(domain: Domain, path: Path) -> Domain:
         return (*shared * max(1, round(turns)), *more)
 
     attributes: Mapping[str, Mapping[str, Sequence[str]]] = table["attributes"]
+    distractors = [text for _, text in _expanded(table["distractors"])]
+    retold = [text for name in attributes for text in _retold(attributes[name]["claims"], name)]
+    distractors += random.Random(domain.name).sample(retold, min(len(retold), len(distractors)))
     return replace(
         domain,
         introductions=extended(domain.introductions, table["introductions"], "introduction"),
@@ -58,7 +64,7 @@ def extend_domain(domain: Domain, path: Path) -> Domain:
             )
             for name, attribute in domain.attributes.items()
         },
-        distractors=extended(domain.distractors, table["distractors"], "distractor"),
+        distractors=extended(domain.distractors, distractors, "distractor"),
         fillers=(*domain.fillers, *practice(table["fillers"], "filler")),  # an article has each once
     )
 
@@ -77,6 +83,14 @@ def alternatives(line: str, most: int | None = None) -> list[str]:
     if most is not None and count > most:
         numbers = sorted(random.Random(line).sample(range(count), most))
     return [_sentence(choices, number) for number in numbers]
+
+
+def _retold(claims: Iterable[str], attribute: str) -> Iterator[str]:
+    """Claims as statements about other entities: `{name} pays in {value}` as `{like} pays in {like_currency}`."""
+    plain = (text for _, text in _expanded(claims) if "{?" not in text)
+    for who, text in zip(cycle(_OTHERS), plain, strict=False):
+        told = text.replace("{name}", f"{{{who}}}").replace("{value}", f"{{{who}_{attribute}}}")
+        yield re.sub(r"\{(a )?(demonym|region|country|office)\}", rf"{{\g<1>{who}_\2}}", told)
 
 
 def _sentence(choices: Sequence[Sequence[str]], number: int) -> str:

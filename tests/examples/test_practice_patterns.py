@@ -141,3 +141,21 @@ def test_slots_are_those_of_the_shared_patterns(practice):
         for pattern in domain.distractors:
             assert pattern.slots & (stated | {"earlier"}), pattern
             assert not pattern.slots & attributes, pattern
+
+
+def test_half_of_the_distractors_are_claims_told_of_others(practice):
+    for domain in practice.values():
+        claims = {
+            re.sub(r"\{[^}]*\}", "_", pattern.text)
+            for attribute in domain.attributes.values()
+            for pattern in attribute.claims
+        }
+        distractors = {pattern for pattern in domain.distractors if pattern.split == PRACTICE}
+        retold = [p for p in distractors if re.sub(r"\{[^}]*\}", "_", p.text) in claims]
+        assert 0.45 <= len(retold) / len(distractors) <= 0.55
+        told_of = [re.search(r"like|peer", pattern.text)[0] for pattern in retold]
+        assert 0.4 <= told_of.count("like") / len(retold) <= 0.6
+        for pattern in retold:  # nothing of the article's own entity: it is all about one other
+            others = {re.match(r"like|peer_[abc]", slot) for slot in pattern.slots}
+            assert None not in others
+            assert len({other[0] for other in others}) == 1
