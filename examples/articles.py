@@ -172,12 +172,11 @@ def _in_random_order(patterns: Sequence[Pattern], rng: random.Random) -> Iterato
     if len(patterns) < _MANY:
         yield from rng.sample(patterns, len(patterns))
         return
-    drawn: set[int] = set()
-    while len(drawn) < len(patterns):
-        position = rng.randrange(len(patterns))
-        if position not in drawn:
-            drawn.add(position)
-            yield patterns[position]
+    moved: dict[int, int] = {}  # by position, which pattern is there now
+    for last in reversed(range(len(patterns))):
+        position = rng.randrange(last + 1)
+        yield patterns[moved.get(position, position)]
+        moved[position] = moved.get(last, last)
 
 
 def _distractors(

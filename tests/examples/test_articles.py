@@ -3,13 +3,14 @@
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from examples.articles import PASSAGE_WORDS, Fact, compose_article
 from examples.compose import compose_edition
 from examples.entities import make_entity, relate
-from examples.patterns import RESERVED, SHARED
+from examples.patterns import RESERVED, SHARED, Pattern
 from examples.tables import read_entities
 
 
@@ -161,3 +162,18 @@ def test_an_entity_without_fillers_is_an_error(tables):
     entity = make_entity("country", {"name": "Brelovia", "region": "Quendor"})
     with pytest.raises(ValueError, match="country-brelovia: no introduction"):
         compose_article(entity, relate([entity], domain)["country-brelovia"], domain, (), random.Random(1))
+
+
+@pytest.mark.parametrize("count", [30, 3000])  # shuffled, and drawn one by one
+def test_fillers_are_tried_in_random_order_each_once(tables, count):
+    fillers = tuple(Pattern(f"filler.{number}", SHARED, f"Sentence {number}.") for number in range(count))
+    domain = replace(tables.domains["country"].only(SHARED), fillers=fillers)
+    entity = make_entity("country", {"name": "Brelovia", "region": "Quendor", "setting": "coastal"})
+    said = []
+    for seed in range(2):
+        article = compose_article(
+            entity, relate([entity], domain)[entity.entity_id], domain, (), random.Random(seed)
+        )
+        said.append([sentence.text for sentence in article.sentences if sentence.pattern in fillers])
+    assert all(len(texts) == len(set(texts)) >= 29 for texts in said)
+    assert said[0] != said[1]
