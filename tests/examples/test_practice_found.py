@@ -117,6 +117,14 @@ def test_the_command_writes_rows_for_both(arguments, capsys):
     assert capsys.readouterr().out == f"{output}: 3 rows for the retriever, 6 for the reader\n"
 
 
+def test_a_question_about_an_article_that_was_rejected_is_left_out(arguments, capsys):
+    table = arguments["--passages"] / "part-00000-of-00001.parquet"
+    rows = [row for row in pq.read_table(table).to_pylist() if row["passage_id"] != "b#1"]
+    pq.write_table(pa.Table.from_pylist(rows, schema=PASSAGES), table)
+    run(arguments)
+    assert capsys.readouterr().out == f"{arguments['--output']}: 2 rows for the retriever, 4 for the reader\n"
+
+
 def test_a_question_that_the_folder_has_not_is_an_error(arguments, capsys):
     (arguments["--questions"] / "1.jsonl").write_text(
         json.dumps({"question_id": "c1", "gold_passage_ids": ["b#1"]}), encoding="utf-8"
