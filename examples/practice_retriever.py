@@ -5,12 +5,12 @@ First in a sentence or three, by which wordings are learned several times as fas
 
 import random
 from collections.abc import Iterator
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any
 
-from examples.articles import Fact, compose_distractors
+from examples.articles import PASSAGE_WORDS, Article, Fact, compose_distractors
 from examples.entities import Entity
-from examples.practice_worlds import Asked, World
+from examples.practice_worlds import Asked, World, is_about
 from examples.questions import mentions
 
 _MOST_PEERS = 4  # of each kind of other entities that lend their passages
@@ -24,8 +24,8 @@ def compose_training_row(
 
     Positive are the passages that state the fact, the entity's own first; for a claim that cannot be
     decided all passages of its entity's article, in random order. Half of the hard negatives are other
-    passages of the same article, as far as there are; the rest are of articles about entities of like names
-    or of the same group.
+    passages of the same article, as far as there are, those first that tell of somebody else what is asked for;
+    the rest are of articles about entities of like names or of the same group.
 
     Args:
       hard_negatives: how many at most.
@@ -38,7 +38,9 @@ def compose_training_row(
     article = [(own, number) for number in rng.sample(numbers, len(numbers))]
     positives = list(dict.fromkeys(positives)) or article
     others = dict.fromkeys(passages_of_others(world.entities[own], asked.fact.attribute, world, rng))
-    negatives = [place for place in article if place not in positives][: hard_negatives // 2]
+    confusing = _about_others(world.edition.evidence.articles[own], asked.fact.attribute)
+    of_article = sorted(article, key=lambda place: place[1] not in confusing)
+    negatives = [place for place in of_article if place not in positives][: hard_negatives // 2]
     elsewhere = [place for place in others if place not in positives]
     negatives += rng.sample(elsewhere, min(hard_negatives - len(negatives), len(elsewhere)))
     return _row(
@@ -46,6 +48,16 @@ def compose_training_row(
         [_context(place, world) for place in positives],
         [_context(place, world) for place in negatives],
     )
+
+
+def _about_others(article: Article, attribute: str) -> set[int]:
+    """Passages with the beginning of a sentence that states the attribute of somebody else."""
+    begins = accumulate((sentence.words for sentence in article.sentences), initial=0)
+    return {
+        begin // PASSAGE_WORDS
+        for begin, sentence in zip(begins, article.sentences, strict=False)
+        if is_about(sentence.pattern, attribute)
+    }
 
 
 def compose_short_row(asked: Asked, world: World, hard_negatives: int, seed: int) -> dict[str, Any] | None:

@@ -64,7 +64,7 @@ class World:
         """By domain and attribute, the domain with no other distractors than those about the attribute."""
         return {
             (name, attribute): replace(
-                domain, distractors=tuple(p for p in domain.distractors if _is_about(p, attribute))
+                domain, distractors=tuple(p for p in domain.distractors if is_about(p, attribute))
             )
             for name, domain in self.tables.domains.items()
             for attribute in domain.attributes
@@ -78,7 +78,7 @@ class World:
         }
 
 
-def _is_about(pattern: Pattern, attribute: str) -> bool:
+def is_about(pattern: Pattern, attribute: str) -> bool:
     """Whether a distractor states an attribute of others, or who held an office earlier."""
     return any(
         slot.endswith(f"_{attribute}") or (slot == "earlier" and attribute == "holder")

@@ -205,6 +205,23 @@ def test_training_rows_tell_passages_that_answer_from_others(practice_world):
             assert all(mentions(context["text"], asked.values[:1]) for context in row["positive_ctxs"])
 
 
+def test_the_first_hard_negative_tells_of_somebody_else_what_is_asked_for(practice_world):
+    told_of_others: dict[tuple[str, str], set[str]] = {}
+    for fact, places in practice_world.edition.evidence.places.items():
+        for document_id, number, _ in places:
+            if document_id != fact.entity_id:
+                told_of_others.setdefault((document_id, fact.attribute), set()).add(f"{document_id}#{number}")
+    checked = 0
+    for asked in practice_world.questions:
+        row = compose_training_row(asked, practice_world, 2, random.Random(1))
+        confusing = told_of_others.get((asked.fact.entity_id, asked.fact.attribute), set())
+        confusing -= {context["passage_id"] for context in row["positive_ctxs"]}
+        if confusing and asked.fact.attribute != "holder":  # earlier holders confuse as well
+            assert row["hard_negative_ctxs"][0]["passage_id"] in confusing
+            checked += 1
+    assert checked > 20
+
+
 @pytest.mark.parametrize("prefix", ["", "validation_"])
 def test_gold_passages_are_those_of_the_chunked_corpus(written, prefix):
     passages = {
