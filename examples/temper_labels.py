@@ -85,7 +85,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m examples.temper_labels", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--labels", type=Path, required=True, help="what `rag-beam classify` wrote")
-    parser.add_argument("--claims", type=Path, required=True, help="folder of the claims with their labels")
+    parser.add_argument(
+        "--claims", type=Path, nargs="+", required=True, help="folders of the claims with their labels"
+    )
     parser.add_argument(
         "--question_encoder", type=Path, required=True, help="by which they were searched for"
     )
@@ -100,12 +102,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"--labels {options.labels}: no claim with passages")
     right = {
         claim["question_id"]: claim["answers"][0]
-        for path in sorted(options.claims.glob("*.jsonl"))
+        for folder in options.claims
+        for path in sorted(folder.glob("*.jsonl"))
         for claim in map(json.loads, path.read_text(encoding="utf-8").splitlines())
     }
     strange = next((row["question_id"] for row in rows if row["question_id"] not in right), None)
     if strange is not None:
-        parser.error(f"--labels {options.labels}: claim {strange} is not in {options.claims}")
+        parser.error(
+            f"--labels {options.labels}: claim {strange} is not in {' '.join(map(str, options.claims))}"
+        )
     names = [entry["label"] for entry in rows[0]["label_probs"]]
     table = (
         np.array([[passage["score"] for passage in row["passages"]] for row in rows]),
