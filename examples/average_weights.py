@@ -1,4 +1,4 @@
-"""Averages the weights of a generator before and after it was trained further.
+"""Averages the weights of a generator, or of both encoders, before and after they were trained further.
 
 Between the two lies one that is often better than either on texts unlike those of the training (WiSE-FT, Wortsman
 et al. 2022, arXiv 2109.01903). Here the training is in an invented world, and what is asked of the real one.
@@ -7,6 +7,7 @@ Run `python -m examples.average_weights --before reader --after trained --share 
 """
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,11 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from rag_core.generator import load_generator
+from examples.trained_models import load_trained_model
+from rag_core.encoders import PASSAGE_ENCODER_KEY
+from rag_core.model_files import model_fingerprint
+
+_ENCODERS = ("passage_encoder", "question_encoder")  # folders of what `rag-beam train_retriever` wrote
 
 
 def average_weights(before: PreTrainedModel, after: PreTrainedModel, share: float) -> PreTrainedModel:
@@ -42,26 +47,54 @@ def average_weights(before: PreTrainedModel, after: PreTrainedModel, share: floa
     return after
 
 
+def average_models(before: str, after: str, share: float, output: Path) -> None:
+    """Saves the average of two saved models with the tokenizer.
+
+    Raises:
+      ValueError: as `average_weights` does.
+    """
+    (earlier, _), (later, tokenizer) = map(load_trained_model, (before, after))
+    average_weights(earlier, later, share).save_pretrained(output)
+    tokenizer.save_pretrained(output)
+
+
+def average_retrievers(before: Path, after: Path, share: float, output: Path) -> None:
+    """Saves the averages of two question encoders and of their passage encoders, as belonging together.
+
+    Raises:
+      ValueError: as `average_weights` does.
+    """
+    for name in _ENCODERS:
+        average_models(str(before / name), str(after / name), share, output / name)
+    passages, questions = (output / name for name in _ENCODERS)
+    config = json.loads((questions / "config.json").read_text(encoding="utf-8"))
+    config[PASSAGE_ENCODER_KEY] = model_fingerprint(passages)
+    (questions / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Saves the average with the tokenizer."""
+    """Saves the average and says of what it is."""
     parser = argparse.ArgumentParser(
         prog="python -m examples.average_weights", description=__doc__.partition("\n")[0]
     )
-    parser.add_argument("--before", required=True, help="a seq2seq model, or a RAG checkpoint with one")
+    parser.add_argument(
+        "--before",
+        required=True,
+        help="a seq2seq model, a RAG checkpoint with one, or a folder with question_encoder and passage_encoder",
+    )
     parser.add_argument("--after", required=True, help="the same after training")
     parser.add_argument("--share", type=float, required=True, help="of the weights after training, 0 to 1")
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     options = parser.parse_args(argv)
     logging.disable_progress_bar()
-    before, after = (
-        load_generator(model, device="cpu", dtype="float32") for model in (options.before, options.after)
-    )
+    before, after = Path(options.before), Path(options.after)
     try:
-        average = average_weights(before.model, after.model, options.share)
+        if all((after / name).is_dir() for name in _ENCODERS):
+            average_retrievers(before, after, options.share, options.output)
+        else:
+            average_models(options.before, options.after, options.share, options.output)
     except ValueError as error:
         parser.error(f"{options.before} and {options.after}: {error}")
-    average.save_pretrained(options.output)
-    after.tokenizer.save_pretrained(options.output)
     print(f"{options.output}: {options.share:g} of {options.after}, the rest of {options.before}")
 
 

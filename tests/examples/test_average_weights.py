@@ -2,11 +2,14 @@
 
 import pytest
 import torch
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import DPRContextEncoder, T5Config, T5ForConditionalGeneration
 
 from examples.average_weights import average_weights, main
 from examples.ship_models import MODELS
+from rag_core.encoders import load_question_encoder
 from rag_core.generator import load_generator
+from rag_core.model_files import model_fingerprint
+from tests.rag_core.tiny_encoders import write_dpr_passage_encoder, write_dpr_question_encoder
 
 
 def t5(seed, layers=1):
@@ -55,3 +58,25 @@ def test_a_share_out_of_bounds_is_told_with_the_models(tmp_path, capsys):
         main(["--before", model, "--after", model, "--share", "2", "--output", str(tmp_path / "average")])
     assert f"{model} and {model}: a share of 2.0" in capsys.readouterr().err
     assert not (tmp_path / "average").exists()
+
+
+def test_the_average_of_two_retrievers_is_one_whose_encoders_belong_together(tmp_path, capsys):
+    for name in ("before", "after"):
+        write_dpr_question_encoder(tmp_path / name / "question_encoder")
+        write_dpr_passage_encoder(tmp_path / name / "passage_encoder")
+    trained = DPRContextEncoder.from_pretrained(tmp_path / "after" / "passage_encoder")
+    embeddings = trained.ctx_encoder.get_input_embeddings().weight
+    with torch.no_grad():
+        embeddings += 1
+    trained.save_pretrained(tmp_path / "after" / "passage_encoder")
+    folders = {name: tmp_path / name for name in ("before", "after", "output")}
+    main([f"--{name}={folder}" for name, folder in folders.items()] + ["--share=0.25"])
+    assert "0.25 of" in capsys.readouterr().out
+    average = DPRContextEncoder.from_pretrained(tmp_path / "output" / "passage_encoder")
+    torch.testing.assert_close(
+        average.ctx_encoder.get_input_embeddings().weight, embeddings - 0.75, rtol=0, atol=1e-6
+    )
+    question_encoder = load_question_encoder(str(tmp_path / "output" / "question_encoder"), device="cpu")
+    fingerprint = model_fingerprint(tmp_path / "output" / "passage_encoder")
+    assert question_encoder.passage_encoder_fingerprint == fingerprint
+    assert fingerprint != model_fingerprint(tmp_path / "before" / "passage_encoder")

@@ -1,0 +1,18 @@
+"""Models as training saved them."""
+
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer, DPRContextEncoder, DPRQuestionEncoder
+
+from rag_core.generator import load_generator
+
+_DPR_ENCODERS = {encoder.__name__: encoder for encoder in (DPRQuestionEncoder, DPRContextEncoder)}
+
+
+def load_trained_model(folder: str) -> tuple[Any, Any]:
+    """A DPR encoder, a seq2seq model or that of a RAG checkpoint, in float32, with its tokenizer."""
+    encoder = _DPR_ENCODERS.get((AutoConfig.from_pretrained(folder).architectures or [""])[0])
+    if encoder is not None:
+        return encoder.from_pretrained(folder).float(), AutoTokenizer.from_pretrained(folder)
+    generator = load_generator(folder, device="cpu", dtype="float32")
+    return generator.model, generator.tokenizer
