@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from examples.scores import read_rows, read_scores
+from examples.trained_models import trained_folder
 from rag_core.metrics.answers import exact_match
 from rag_core.metrics.bootstrap import Floats
 
@@ -39,8 +40,8 @@ class Ablations:
     """Where everything is, and what is tried.
 
     Attributes:
-      train: what `rag-beam run examples/train.yaml` wrote: retriever, index of practice passages. The reader to
-        start from is where train.sh puts it.
+      train: what `rag-beam run examples/train.yaml` wrote: the index of practice passages. The retriever and the
+        reader to start from are beside it, where train.sh puts averages.
       practice: practice worlds that the index was made from.
       steps: of each training.
       retriever: folder with a `question_encoder` and a `passage_encoder` to search with; None: the recipe's.
@@ -124,7 +125,7 @@ class Ablations:
 
     def _encoder(self, name: str) -> str:
         """The `question_encoder` or the `passage_encoder` to start from."""
-        of_recipe = self.train / Path(_TRAINING["embeddings"]["encoder"]).parent
+        of_recipe = trained_folder(_TRAINING["embeddings"]["encoder"], self.train).parent
         return str((self.retriever or of_recipe) / name)
 
     def _practice(self, name: str) -> str:
@@ -148,7 +149,7 @@ class Ablations:
             "trained": searched,
         }
         of_all = {name: value for name, value in recipe.items() if name not in searched} | {
-            "model": str((_HERE / recipe["model"]).resolve()),  # an average, which no step makes
+            "model": str(trained_folder(recipe["model"], self.train)),
             "best_by": "loss",  # finer than how many of few hundred answers are right
             "max_steps": self.steps,
             "validate_every": self.steps,

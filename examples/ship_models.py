@@ -12,6 +12,7 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from examples.trained_models import trained_folder
 from rag_core.model_files import model_fingerprint
 
 MODELS = Path(__file__).parent / "models"
@@ -27,7 +28,7 @@ def ship(train: Path, models: Path = MODELS) -> None:
       train: what `rag-beam run examples/train.yaml` wrote.
     """
     steps = yaml.safe_load(_RECIPE.read_text(encoding="utf-8"))["steps"]
-    sources = {PASSAGES: train / steps["embeddings"]["encoder"]}
+    sources = {PASSAGES: trained_folder(steps["embeddings"]["encoder"], train)}
     sources |= {name: train / name / "model" for name in RAG_CHECKPOINTS}
     for name, source in sources.items():
         shutil.rmtree(models / name, ignore_errors=True)

@@ -36,17 +36,23 @@ practice out/practice_latest 20 30000 400 "122 123" --lookups 12000 --validation
 practice out/practice_latest_offices 20 30000 400 "125 126" --domains office --lookups 8000 --validation_lookups 200
 practice out/practice_drawn 20 30000 400 "131 132" --lookups 12000 --validation_lookups 200
 practice out/practice_drawn_offices 20 30000 400 "133 134" --domains office --lookups 5000 --validation_lookups 200
+practice out/practice_retold 20 30000 400 "141 142" --lookups 12000 --validation_lookups 200
+practice out/practice_retold_offices 20 30000 400 "143 144" --domains office --lookups 5000 --validation_lookups 200
+practice out/practice_tempted 20 30000 400 "$(seq 153 155)" --lookups 100 --validation_lookups 100
 practice out/practice_rag 20 100 100 107
 
 steps() { rag-beam run examples/train.yaml --only "$@"; }
 grow() { python -m examples.grow "$@"; }
 average() { # NAME BEFORE AFTER SHARE
-    python -m examples.average_weights --before "out/train/$2/model" --after "out/train/$3/model" --share "$4" \
-        --output "out/average/$1"
+    python -m examples.average_weights --before "out/$2" --after "out/$3" --share "$4" --output "out/average/$1"
 }
 temper() { # NAME RETRIEVER READER RETRIEVALS
-    python -m examples.temper_prior --question_encoder "out/train/$2/question_encoder" --model "out/train/$3/model" \
+    python -m examples.temper_prior --question_encoder "out/$2/question_encoder" --model "out/$3" \
         --retrievals "out/train/$4" --output "out/tempered/$1"
+}
+found() { # questions or claims: what retriever_11 finds in place of what decides
+    python -m examples.practice_found --retrievals "out/train/found_$1" --questions "out/practice_retold/$1" \
+        --passages out/train/passages_2 --output "out/practice_found/$1"
 }
 
 search() {
@@ -58,28 +64,42 @@ search() {
     for encoder in question_encoder passage_encoder; do
         grow --feed_forward 1024 --model "out/train/retriever_8/$encoder" --output "out/wider/$encoder"
     done
-    steps retriever_9 retriever_10 retriever_11 embeddings index found
+    steps retriever_9 retriever_10 retriever_11 passages_2 embeddings_2 index_2 found_questions found_claims
+    found questions
+    found claims
+    steps retriever_12
+    average retriever train/retriever_11 train/retriever_12 0.5
+    steps retriever_13
+    average last_retriever average/retriever train/retriever_13 0.5
+    steps judged_passages judged_embeddings judged_index judged_questions embeddings index
 }
 read_questions() {
     steps reader_1 reader_2 reader_3 reader_4
     grow --layers 6 --model out/train/reader_4/model --output out/deeper/reader
     steps reader_5 reader_6 reader_7 reader_8 reader_9 reader_10 reader_11 reader_12
-    average reader reader_10 reader_12 0.5
+    average reader train/reader_10/model train/reader_12/model 0.5
 }
 judge_claims() {
     steps claims_1 claims_2 claims_3 claims_4 claims_5 claims_6 claims_7
-    average claims claims_4 claims_7 0.6
+    average claims train/claims_4/model train/claims_7/model 0.6
 }
 
 search & searching=$!
 read_questions
 judge_claims
 wait "$searching"
-temper first retriever_8 reader_10 found_1
+temper first train/retriever_8 train/reader_10/model found_1
 steps answers_1 labels_1
-steps reader_13 claims_8
-average second_reader answers_1 reader_13 0.5
-temper second retriever_11 answers_1 found
+steps reader_13 claims_8 claims_9
+average second_reader train/answers_1/model train/reader_13/model 0.5
+grow --feed_forward 1024 --model out/train/claims_9/model --output out/wider/claims
+steps reader_14 claims_10
+average third_reader average/second_reader train/reader_14/model 0.5
+temper second average/last_retriever average/second_reader judged_questions
+steps judged_claims judged_labels
+python -m examples.temper_labels --labels out/train/judged_labels --question_encoder out/tempered/second \
+    --claims out/practice_rag/validation_claims out/practice_retold/validation_claims \
+    --model out/train/claims_10/model --output out/tempered/labels
 steps rag_answers rag_labels
 
 python -m examples.ship_models --train out/train

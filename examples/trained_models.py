@@ -1,5 +1,6 @@
 """Models as training saved them."""
 
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, DPRContextEncoder, DPRQuestionEncoder
@@ -7,6 +8,15 @@ from transformers import AutoConfig, AutoTokenizer, DPRContextEncoder, DPRQuesti
 from rag_core.generator import load_generator
 
 _DPR_ENCODERS = {encoder.__name__: encoder for encoder in (DPRQuestionEncoder, DPRContextEncoder)}
+
+
+def trained_folder(name: str, train: Path) -> Path:
+    """Where lies what train.yaml names: among its outputs or, as `../out/average/reader`, beside them.
+
+    Args:
+      train: what `rag-beam run examples/train.yaml` wrote.
+    """
+    return train.parent / name.removeprefix("../out/") if name.startswith("../out/") else train / name
 
 
 def load_trained_model(folder: str) -> tuple[Any, Any]:

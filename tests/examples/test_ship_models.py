@@ -9,12 +9,13 @@ from safetensors.torch import load_file
 from transformers import DPRContextEncoder
 
 from examples.ship_models import MODELS, RAG_CHECKPOINTS, ship
+from examples.trained_models import trained_folder
 from rag_core.model_files import model_fingerprint
 
 
 def test_weights_are_rounded_and_question_encoders_still_name_the_passage_encoder(tmp_path):
     recipe = yaml.safe_load((MODELS.parent / "train.yaml").read_text(encoding="utf-8"))["steps"]
-    trained = tmp_path / "train" / recipe["embeddings"]["encoder"]
+    trained = trained_folder(recipe["embeddings"]["encoder"], tmp_path / "train")
     torch.manual_seed(0)
     encoder = DPRContextEncoder.from_pretrained(MODELS / "passage_encoder", dtype=torch.float32)
     with torch.no_grad():
