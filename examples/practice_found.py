@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from examples.practice_lookups import LABEL_WORDS
-from examples.scores import read_rows
+from examples.practice_retriever import dpr_row
+from examples.scores import read_questions, read_rows
 from schemas.retrievals import SCHEMA
 
 Row = Mapping[str, Any]
@@ -31,14 +32,11 @@ def training_row(found: Row, positives: Sequence[Row], most: int) -> dict[str, A
       positives: passages, the best one first.
       most: hard negatives at most.
     """
-    return {
-        "question_id": found["question_id"],
-        "question": found["question"],
-        "answers": found["answers"],
-        "positive_ctxs": [_context(passage) for passage in positives],
-        "negative_ctxs": [],
-        "hard_negative_ctxs": [_context(passage) for passage in _others(found, positives)[:most]],
-    }
+    return dpr_row(
+        found,
+        [_context(passage) for passage in positives],
+        [_context(passage) for passage in _others(found, positives)[:most]],
+    )
 
 
 def astray_rows(found: Row, positives: Sequence[Row], most: int) -> Iterator[dict[str, Any]]:
@@ -80,11 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the order of rows")
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     options = parser.parse_args(argv)
-    questions = {
-        question["question_id"]: question
-        for path in sorted(options.questions.glob("*.jsonl"))
-        for question in map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    }
+    questions = read_questions(options.questions)
     passages = {row["passage_id"]: row for row in read_rows(options.passages)}
     of_document: dict[str, list[Row]] = {}
     for passage in passages.values():

@@ -4,7 +4,7 @@ First in a sentence or three, by which wordings are learned several times as fas
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate, islice
 from typing import Any
 
@@ -43,8 +43,8 @@ def compose_training_row(
     negatives = [place for place in of_article if place not in positives][: hard_negatives // 2]
     elsewhere = [place for place in others if place not in positives]
     negatives += rng.sample(elsewhere, min(hard_negatives - len(negatives), len(elsewhere)))
-    return _row(
-        asked,
+    return dpr_row(
+        asked.row,
         [_context(place, world) for place in positives],
         [_context(place, world) for place in negatives],
     )
@@ -87,7 +87,7 @@ def compose_short_row(asked: Asked, world: World, hard_negatives: int, seed: int
     focuses = [*(decoy.text for decoy in decoys[:1]), *rng.sample(silent, min(hard_negatives, len(silent)))]
     negatives += [_around(focus, entity, world, rng) for focus in focuses]
     wrong = [text for text in negatives if not mentions(text["text"], asked.values[:1])]
-    return _row(asked, [positive], wrong[:hard_negatives])
+    return dpr_row(asked.row, [positive], wrong[:hard_negatives])
 
 
 def passages_of_others(
@@ -127,13 +127,14 @@ def _stating_none(entity: Entity, world: World) -> list[str]:
     return [sentence.text for sentence in sentences if not sentence.facts]
 
 
-def _row(
-    asked: Asked, positives: list[dict[str, str]], hard_negatives: list[dict[str, str]]
+def dpr_row(
+    question: Mapping[str, Any], positives: list[dict[str, str]], hard_negatives: list[dict[str, str]]
 ) -> dict[str, Any]:
+    """A row of DPR's training file; texts have `title` and `text`."""
     return {
-        "question_id": asked.row["question_id"],
-        "question": asked.row["question"],
-        "answers": asked.row["answers"],
+        "question_id": question["question_id"],
+        "question": question["question"],
+        "answers": question["answers"],
         "positive_ctxs": positives,
         "negative_ctxs": [],
         "hard_negative_ctxs": hard_negatives,

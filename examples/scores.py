@@ -1,5 +1,6 @@
-"""Tables as the stages wrote them."""
+"""Tables as the stages wrote them, and the questions that they answer."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,3 +15,13 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
 def read_scores(folder: Path) -> dict[str, float]:
     """Metric to value over all questions."""
     return {row["metric"]: row["value"] for row in read_rows(folder) if row["slice"] is None}
+
+
+def read_questions(*folders: Path) -> dict[str, dict[str, Any]]:
+    """The questions or claims of JSONL files, by id."""
+    return {
+        question["question_id"]: question
+        for folder in folders
+        for path in sorted(folder.glob("*.jsonl"))
+        for question in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    }

@@ -11,7 +11,6 @@ Run `python -m examples.temper_labels --labels labels --claims practice/validati
 
 import argparse
 import itertools
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from transformers import DPRQuestionEncoder, PreTrainedModel, T5ForConditionalGeneration
 from transformers.utils import logging
 
-from examples.scores import read_rows
+from examples.scores import read_questions, read_rows
 from examples.temper_prior import scale_vectors
 from rag_core.generator import load_generator
 
@@ -100,13 +99,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = [row for row in rows if len(row["passages"]) == n_docs]
     if not n_docs:
         parser.error(f"--labels {options.labels}: no claim with passages")
-    right = {
-        claim["question_id"]: claim["answers"][0]
-        for folder in options.claims
-        for path in sorted(folder.glob("*.jsonl"))
-        for claim in map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    }
-    strange = next((row["question_id"] for row in rows if row["question_id"] not in right), None)
+    claims = read_questions(*options.claims)
+    strange = next((row["question_id"] for row in rows if row["question_id"] not in claims), None)
     if strange is not None:
         parser.error(
             f"--labels {options.labels}: claim {strange} is not in {' '.join(map(str, options.claims))}"
@@ -115,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     table = (
         np.array([[passage["score"] for passage in row["passages"]] for row in rows]),
         np.array([[passage["label_probs"] for passage in row["passages"]] for row in rows]),
-        np.array([names.index(right[row["question_id"]]) for row in rows]),
+        np.array([names.index(claims[row["question_id"]]["answers"][0]) for row in rows]),
     )
     prior_scale, label_scale = fit_scales(*table)
     encoder = DPRQuestionEncoder.from_pretrained(options.question_encoder)
