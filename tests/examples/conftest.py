@@ -1,8 +1,10 @@
-"""The sample world, composed once for all tests of it."""
+"""The sample world and one of practice, composed once for all tests of them."""
 
 import pytest
 
 from examples.compose import DATES, compose_edition, compose_world
+from examples.practice_patterns import read_practice_tables
+from examples.practice_worlds import compose_practice_world
 from examples.tables import read_entities, read_tables
 
 
@@ -28,3 +30,8 @@ def documents(world):
 def full_edition(tables):
     """Articles of 2024 from which no fact is withheld."""
     return compose_edition(read_entities(DATES[-1]), [], tables, seed=1)
+
+
+@pytest.fixture(scope="session")
+def practice_world():
+    return compose_practice_world("test/0", 40, set(), read_practice_tables(), seed=1)
