@@ -170,7 +170,7 @@ def _filled(patterns: Sequence[Pattern], fields: Mapping[str, str], rng: random.
 def _in_random_order(patterns: Sequence[Pattern], rng: random.Random) -> Iterator[Pattern]:
     """Each pattern once; of the thousands that practice has, of which a few are wanted, no more are drawn."""
     if len(patterns) < _MANY:
-        yield from rng.sample(patterns, len(patterns))
+        yield from rng.sample(patterns, len(patterns))  # by which the sample's world was drawn
         return
     moved: dict[int, int] = {}  # by position, which pattern is there now
     for last in reversed(range(len(patterns))):
