@@ -70,13 +70,16 @@ class Article:
             " ".join(words[start : start + PASSAGE_WORDS]) for start in range(0, len(words), PASSAGE_WORDS)
         ]
 
-    def statements(self) -> Iterator[tuple[int, Sentence]]:
-        """Each sentence that states facts, with the number of the passage that holds it."""
+    def numbered(self) -> Iterator[tuple[int, Sentence]]:
+        """Each sentence, with the number of the passage in which it begins."""
         position = 0
         for sentence in self.sentences:
-            if sentence.facts:
-                yield position // PASSAGE_WORDS, sentence
+            yield position // PASSAGE_WORDS, sentence
             position += sentence.words
+
+    def statements(self) -> Iterator[tuple[int, Sentence]]:
+        """Each sentence that states facts, with the number of the passage that holds it."""
+        return ((number, sentence) for number, sentence in self.numbered() if sentence.facts)
 
 
 def compose_article(

@@ -7,22 +7,23 @@ Run `python -m examples.average_weights --before reader --after trained --share 
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from transformers import PreTrainedModel
+from torch import nn
 from transformers.utils import logging
 
-from examples.trained_models import load_trained_model
-from rag_core.encoders import PASSAGE_ENCODER_KEY
-from rag_core.model_files import model_fingerprint
+from rag_core.generator import load_generator
+from rag_core.training.bi_encoder import BiEncoder
 
-_ENCODERS = ("passage_encoder", "question_encoder")  # folders of what `rag-beam train_retriever` wrote
+_ENCODERS = ("question_encoder", "passage_encoder")  # folders of what `rag-beam train_retriever` wrote
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
-def average_weights(before: PreTrainedModel, after: PreTrainedModel, share: float) -> PreTrainedModel:
+def average_weights(before: Model, after: Model, share: float) -> Model:
     """Moves the weights of `after` to (1 − share) · before + share · after, and gives it back.
 
     Args:
@@ -47,29 +48,28 @@ def average_weights(before: PreTrainedModel, after: PreTrainedModel, share: floa
     return after
 
 
-def average_models(before: str, after: str, share: float, output: Path) -> None:
-    """Saves the average of two saved models with the tokenizer.
+def average_generators(before: str, after: str, share: float, output: Path) -> None:
+    """Saves the average of two generators with the tokenizer.
 
     Raises:
       ValueError: as `average_weights` does.
     """
-    (earlier, _), (later, tokenizer) = map(load_trained_model, (before, after))
-    average_weights(earlier, later, share).save_pretrained(output)
-    tokenizer.save_pretrained(output)
+    earlier, later = (load_generator(model, device="cpu", dtype="float32") for model in (before, after))
+    average_weights(earlier.model, later.model, share).save_pretrained(output)
+    later.tokenizer.save_pretrained(output)
 
 
-def average_retrievers(before: Path, after: Path, share: float, output: Path) -> None:
+def average_retrievers(before: str, after: str, share: float, output: Path) -> None:
     """Saves the averages of two question encoders and of their passage encoders, as belonging together.
 
     Raises:
       ValueError: as `average_weights` does.
     """
-    for name in _ENCODERS:
-        average_models(str(before / name), str(after / name), share, output / name)
-    passages, questions = (output / name for name in _ENCODERS)
-    config = json.loads((questions / "config.json").read_text(encoding="utf-8"))
-    config[PASSAGE_ENCODER_KEY] = model_fingerprint(passages)
-    (questions / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    earlier, later = (
+        BiEncoder.load(*(str(Path(model) / name) for name in _ENCODERS), device="cpu")
+        for model in (before, after)
+    )
+    average_weights(earlier, later, share).save(output)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -87,12 +87,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     options = parser.parse_args(argv)
     logging.disable_progress_bar()
-    before, after = Path(options.before), Path(options.after)
+    of_retriever = all((Path(options.after) / name).is_dir() for name in _ENCODERS)
+    average = average_retrievers if of_retriever else average_generators
     try:
-        if all((after / name).is_dir() for name in _ENCODERS):
-            average_retrievers(before, after, options.share, options.output)
-        else:
-            average_models(options.before, options.after, options.share, options.output)
+        average(options.before, options.after, options.share, options.output)
     except ValueError as error:
         parser.error(f"{options.before} and {options.after}: {error}")
     print(f"{options.output}: {options.share:g} of {options.after}, the rest of {options.before}")

@@ -12,11 +12,13 @@ import copy
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from transformers import (
+    AutoConfig,
+    AutoTokenizer,
     DPRContextEncoder,
     DPRQuestionEncoder,
     PreTrainedModel,
@@ -24,8 +26,8 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from examples.trained_models import load_trained_model
 from rag_core.encoders import PASSAGE_ENCODER_KEY
+from rag_core.generator import load_generator
 
 _LAYER = re.compile(r"encoder\.(?:block|layer)\.(\d+)\.")
 # what a layer, or a hidden unit, adds to the stream that passes through comes from these
@@ -33,7 +35,7 @@ _ADDING = re.compile(r"SelfAttention\.o\.|DenseReluDense\.wo\.|output\.dense\.")
 
 DprEncoder = TypeVar("DprEncoder", DPRQuestionEncoder, DPRContextEncoder)
 Model = TypeVar("Model", T5ForConditionalGeneration, DPRQuestionEncoder, DPRContextEncoder)
-_CAN_GROW = (T5ForConditionalGeneration, DPRQuestionEncoder, DPRContextEncoder)
+_DPR_ENCODERS = {encoder.__name__: encoder for encoder in (DPRQuestionEncoder, DPRContextEncoder)}
 
 
 def deepen_generator(model: T5ForConditionalGeneration, layers: int) -> T5ForConditionalGeneration:
@@ -141,9 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.disable_progress_bar()
     torch.manual_seed(options.seed)
     try:
-        model, tokenizer = load_trained_model(options.model)
-        if not isinstance(model, _CAN_GROW):
-            raise ValueError(f"its generator is a {type(model).__name__}, expected a T5")
+        model, tokenizer = _load(options.model)
         if options.layers is not None:
             deepen = deepen_generator if isinstance(model, T5ForConditionalGeneration) else deepen_encoder
             model = deepen(model, options.layers)
@@ -154,6 +154,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     model.save_pretrained(options.output)
     tokenizer.save_pretrained(options.output)
     print(f"{options.output}: {model.num_parameters():,} weights")
+
+
+def _load(folder: str) -> tuple[Any, Any]:
+    """A model that can grow, with its tokenizer.
+
+    Raises:
+      ValueError: it is none.
+    """
+    encoder = _DPR_ENCODERS.get((AutoConfig.from_pretrained(folder).architectures or [""])[0])
+    if encoder is not None:
+        return encoder.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    generator = load_generator(folder, device="cpu", dtype="float32")
+    if not isinstance(generator.model, T5ForConditionalGeneration):
+        raise ValueError(f"its generator is a {type(generator.model).__name__}, expected a T5")
+    return generator.model, generator.tokenizer
 
 
 if __name__ == "__main__":

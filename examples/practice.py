@@ -5,14 +5,10 @@ Run `python -m examples.practice --output practice --worlds 20 --seed 1`.
 """
 
 import argparse
-import json
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from examples.compose import documents, write_world
 from examples.practice_lookups import (
@@ -22,11 +18,11 @@ from examples.practice_lookups import (
     compose_lookup,
     compose_reading,
     compose_verdict,
+    write_lookups,
 )
 from examples.practice_patterns import read_practice_tables
-from examples.practice_retriever import compose_short_row, compose_training_row
+from examples.practice_retriever import compose_short_row, compose_training_row, write_dpr_rows
 from examples.practice_worlds import Asked, World, compose_practice_world
-from schemas.retrievals import SCHEMA
 
 _CORPUS_FILES = {"country": "countries", "element": "elements", "office": "offices"}
 
@@ -103,14 +99,9 @@ class PracticeText:
         }
         write_world(files, output)
         for name, rows in self.retriever.items():
-            lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-            path = _file(output / f"{prefix}{name}" / f"{seed}.json")
-            path.write_text(f"[\n{lines}\n]\n", encoding="utf-8", newline="\n")
+            write_dpr_rows(rows, output / f"{prefix}{name}" / f"{seed}.json")
         for name, rows in self.lookups.items():
-            pq.write_table(
-                pa.Table.from_pylist(rows, schema=SCHEMA),
-                _file(output / f"{prefix}{name}" / f"{seed}.parquet"),
-            )
+            write_lookups(rows, output / f"{prefix}{name}" / f"{seed}.parquet")
 
     def describe(self) -> str:
         """How many rows there are."""
@@ -130,11 +121,6 @@ def _turns(asked: Sequence[Asked], count: int, rng: random.Random) -> Iterable[t
         for one in rng.sample(asked, min(count, len(asked))):
             yield one, turn
         count, turn = count - len(asked), turn + 1
-
-
-def _file(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def main(argv: Sequence[str] | None = None) -> None:

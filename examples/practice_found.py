@@ -7,19 +7,14 @@ Run `python -m examples.practice_found --retrievals found --questions practice/q
 """
 
 import argparse
-import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from examples.practice_lookups import LABEL_WORDS
-from examples.practice_retriever import dpr_row
+from examples.practice_lookups import LABEL_WORDS, write_lookups
+from examples.practice_retriever import dpr_row, write_dpr_rows
 from examples.scores import read_questions, read_rows
-from schemas.retrievals import SCHEMA
 
 Row = Mapping[str, Any]
 
@@ -101,13 +96,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     order = random.Random(options.seed)
     order.shuffle(training)
     order.shuffle(astray)
-    for folder in ("retriever", "reading"):
-        (options.output / folder).mkdir(parents=True, exist_ok=True)
-    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in training)
-    (options.output / "retriever" / "found.json").write_text(
-        f"[\n{lines}\n]\n", encoding="utf-8", newline="\n"
-    )
-    pq.write_table(pa.Table.from_pylist(astray, schema=SCHEMA), options.output / "reading" / "found.parquet")
+    write_dpr_rows(training, options.output / "retriever" / "found.json")
+    write_lookups(astray, options.output / "reading" / "found.parquet")
     print(f"{options.output}: {len(training):,} rows for the retriever, {len(astray):,} for the reader")
 
 

@@ -8,12 +8,17 @@ Astray in short is a few sentences of such a passage, by which the same is learn
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from examples.articles import Article, Sentence, compose_distractors
 from examples.practice_retriever import passages_of_others
 from examples.practice_worlds import Asked, World
 from examples.questions import NOT_ENOUGH_INFO, REFUTES, SUPPORTS, compose_claim, compose_question, mentions
+from schemas.retrievals import SCHEMA
 
 LEVELS = (1, 2, 3, 4)
 ASTRAY = "astray"
@@ -85,6 +90,12 @@ def compose_verdict(asked: Asked, level: int | str, turn: int, world: World, see
     decided = level in LEVELS and asked.label != NOT_ENOUGH_INFO
     row = compose_lookup(asked, level, turn, world, seed)
     return row | {"answers": [f"{word} {asked.values[0]}" if decided else word]}
+
+
+def write_lookups(rows: list[dict[str, Any]], path: Path) -> None:
+    """Writes a retrievals table, and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
 
 
 def _deciding(

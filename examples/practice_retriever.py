@@ -3,12 +3,14 @@
 First in a sentence or three, by which wordings are learned several times as fast, then in whole passages.
 """
 
+import json
 import random
-from collections.abc import Iterator, Mapping
-from itertools import accumulate, islice
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
-from examples.articles import PASSAGE_WORDS, Article, Fact, compose_distractors
+from examples.articles import Article, Fact, compose_distractors
 from examples.entities import Entity
 from examples.practice_worlds import Asked, World, is_about
 from examples.questions import mentions
@@ -52,12 +54,7 @@ def compose_training_row(
 
 def _about_others(article: Article, attribute: str) -> set[int]:
     """Passages with the beginning of a sentence that states the attribute of somebody else."""
-    begins = accumulate((sentence.words for sentence in article.sentences), initial=0)
-    return {
-        begin // PASSAGE_WORDS
-        for begin, sentence in zip(begins, article.sentences, strict=False)
-        if is_about(sentence.pattern, attribute)
-    }
+    return {number for number, sentence in article.numbered() if is_about(sentence.pattern, attribute)}
 
 
 def compose_short_row(asked: Asked, world: World, hard_negatives: int, seed: int) -> dict[str, Any] | None:
@@ -139,6 +136,13 @@ def dpr_row(
         "negative_ctxs": [],
         "hard_negative_ctxs": hard_negatives,
     }
+
+
+def write_dpr_rows(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
+    """Writes DPR's training file, a JSON list with a row on each line, and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    path.write_text(f"[\n{lines}\n]\n", encoding="utf-8", newline="\n")
 
 
 def _context(place: tuple[str, int], world: World) -> dict[str, str]:

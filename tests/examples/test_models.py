@@ -11,7 +11,7 @@ from rag_core.encoders import load_passage_encoder
 from rag_core.model_files import model_fingerprint
 
 MODELS = Path(examples.__file__).parent / "models"
-RAG = ("rag_answers", "rag_labels")
+RAG = {"rag_answers": 4e6, "rag_labels": 6e6}  # weights of the generator at most
 
 
 @pytest.mark.parametrize("model_class", [RagSequenceForGeneration, RagTokenForGeneration])
@@ -19,7 +19,7 @@ RAG = ("rag_answers", "rag_labels")
 def test_transformers_loads_every_weight(name, model_class):
     model, report = model_class.from_pretrained(MODELS / name, output_loading_info=True)
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    assert 1e6 < sum(parameter.numel() for parameter in model.generator.parameters()) < 6e6
+    assert 1e6 < sum(parameter.numel() for parameter in model.generator.parameters()) < RAG[name]
 
 
 @pytest.mark.parametrize("name", RAG)
