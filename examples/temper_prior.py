@@ -4,7 +4,8 @@ Where a passage holds no answer the sample's reader says nothing, and its answer
 something is said. What counts is then p(y|x) / (1 − p(silence|x)): how passages that speak weigh against each
 other, whatever the silent ones weigh. DPR's training makes p(z|x) ∝ exp(d(z)·q(x)) right about which passage is
 the one, and sharper than is good for that. A LayerNorm fixes the length of q(x), so training end to end moves it
-by no more than a learning rate a step; here it is fitted.
+by no more than a learning rate a step; here it is fitted. `--times` below 1 makes it flatter than is most likely: then
+a passage that is read with more confidence goes before one that is ranked higher, and more answers may be right.
 
 Run `python -m examples.temper_prior --question_encoder dpr --model reader --retrievals retrievals --output tempered`.
 """
@@ -119,6 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--retrievals", type=Path, required=True, help="questions with answers, searched with the encoder"
     )
     parser.add_argument("--max_questions", type=int, default=500, help="of them that are used")
+    parser.add_argument("--times", type=float, default=1.0, help="the fitted scale is multiplied by it")
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     options = parser.parse_args(argv)
     logging.disable_progress_bar()
@@ -133,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"--retrievals {options.retrievals}: no row has a passage that holds its answer")
     answers, silence = log_likelihoods(generator, questions)
     scores = torch.tensor([question.scores for question in questions], dtype=torch.float64)
-    scale = fit_scale(scores, answers, silence)
+    scale = options.times * fit_scale(scores, answers, silence)
     model = DPRQuestionEncoder.from_pretrained(options.question_encoder)
     scale_vectors(model, scale)
     shutil.copytree(options.question_encoder, options.output, dirs_exist_ok=True)

@@ -39,6 +39,9 @@ practice out/practice_drawn_offices 20 30000 400 "133 134" --domains office --lo
 practice out/practice_retold 20 30000 400 "141 142" --lookups 12000 --validation_lookups 200
 practice out/practice_retold_offices 20 30000 400 "143 144" --domains office --lookups 5000 --validation_lookups 200
 practice out/practice_tempted 20 30000 400 "$(seq 153 155)" --lookups 100 --validation_lookups 100
+practice out/practice_renewed 20 30000 400 "162 163" --lookups 12000 --validation_lookups 200
+practice out/practice_renewed 20 30000 400 164 --lookups 100 --validation_lookups 200
+practice out/practice_renewed_offices 20 15000 400 165 --domains office --lookups 6000 --validation_lookups 200
 practice out/practice_rag 20 100 100 107
 
 steps() { rag-beam run examples/train.yaml --only "$@"; }
@@ -46,9 +49,9 @@ grow() { python -m examples.grow "$@"; }
 average() { # NAME BEFORE AFTER SHARE
     python -m examples.average_weights --before "out/$2" --after "out/$3" --share "$4" --output "out/average/$1"
 }
-temper() { # NAME RETRIEVER READER RETRIEVALS
+temper() { # NAME RETRIEVER READER RETRIEVALS [OPTION...]
     python -m examples.temper_prior --question_encoder "out/$2/question_encoder" --model "out/$3" \
-        --retrievals "out/train/$4" --output "out/tempered/$1"
+        --retrievals "out/train/$4" --output "out/tempered/$1" "${@:5}"
 }
 found() { # questions or claims: what retriever_11 finds in place of what decides
     python -m examples.practice_found --retrievals "out/train/found_$1" --questions "out/practice_retold/$1" \
@@ -70,7 +73,11 @@ search() {
     steps retriever_12
     average retriever train/retriever_11 train/retriever_12 0.5
     steps retriever_13
-    average last_retriever average/retriever train/retriever_13 0.5
+    average second_retriever average/retriever train/retriever_13 0.5
+    grow --layers 5 --model out/average/second_retriever/passage_encoder --output out/deepest/passage_encoder
+    cp -r out/average/second_retriever/question_encoder out/deepest
+    steps retriever_14
+    average third_retriever deepest train/retriever_14 0.5
     steps judged_passages judged_embeddings judged_index judged_questions embeddings index
 }
 read_questions() {
@@ -93,13 +100,15 @@ steps answers_1 labels_1
 steps reader_13 claims_8 claims_9
 average second_reader train/answers_1/model train/reader_13/model 0.5
 grow --feed_forward 1024 --model out/train/claims_9/model --output out/wider/claims
-steps reader_14 claims_10
+steps reader_14 claims_10 claims_11
 average third_reader average/second_reader train/reader_14/model 0.5
-temper second average/last_retriever average/second_reader judged_questions
+steps reader_15
+average fourth_reader average/third_reader train/reader_15/model 0.5
+temper second average/third_retriever average/third_reader judged_questions --times 0.5
 steps judged_claims judged_labels
 python -m examples.temper_labels --labels out/train/judged_labels --question_encoder out/tempered/second \
     --claims out/practice_rag/validation_claims out/practice_retold/validation_claims \
-    --model out/train/claims_10/model --output out/tempered/labels
+    --model out/train/claims_11/model --output out/tempered/labels
 steps rag_answers rag_labels
 
 python -m examples.ship_models --train out/train

@@ -122,6 +122,16 @@ def test_the_command_writes_an_encoder_that_still_belongs_to_its_passage_encoder
         )
 
 
+def test_the_fitted_scale_is_multiplied(tmp_path, capsys):
+    source = write_dpr_question_encoder(tmp_path / "dpr")
+    write_retrievals([retrieved(SPEAKS, SILENT), retrieved(SILENT, SPEAKS)], tmp_path)
+    scales = []
+    for further in ([], ["--times=0.5"]):
+        main([*arguments(source, tmp_path), *further])
+        scales.append(float(capsys.readouterr().out.partition("vectors times ")[2].partition(";")[0]))
+    assert scales[1] == pytest.approx(0.5 * scales[0], abs=1e-3)
+
+
 def test_retrievals_without_any_answer_are_refused(tmp_path, capsys):
     write_retrievals([retrieved(SILENT, SILENT)], tmp_path)
     with pytest.raises(SystemExit):
