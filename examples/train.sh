@@ -39,9 +39,9 @@ practice out/practice_drawn_offices 20 30000 400 "133 134" --domains office --lo
 practice out/practice_retold 20 30000 400 "141 142" --lookups 12000 --validation_lookups 200
 practice out/practice_retold_offices 20 30000 400 "143 144" --domains office --lookups 5000 --validation_lookups 200
 practice out/practice_tempted 20 30000 400 "$(seq 153 155)" --lookups 100 --validation_lookups 100
-practice out/practice_renewed 20 30000 400 "162 163" --lookups 12000 --validation_lookups 200
-practice out/practice_renewed 20 30000 400 164 --lookups 100 --validation_lookups 200
-practice out/practice_renewed_offices 20 15000 400 165 --domains office --lookups 6000 --validation_lookups 200
+practice out/practice_novel 20 30000 400 "162 163" --lookups 12000 --validation_lookups 200
+practice out/practice_novel 20 30000 400 164 --lookups 100 --validation_lookups 200
+practice out/practice_novel_offices 20 15000 400 165 --domains office --lookups 6000 --validation_lookups 200
 practice out/practice_rag 20 100 100 107
 
 steps() { rag-beam run examples/train.yaml --only "$@"; }
@@ -105,10 +105,11 @@ average third_reader average/second_reader train/reader_14/model 0.5
 steps reader_15
 average fourth_reader average/third_reader train/reader_15/model 0.5
 temper second average/third_retriever average/third_reader judged_questions --times 0.5
+average second_claims train/claims_10/model train/claims_11/model 0.5
 steps judged_claims judged_labels
 python -m examples.temper_labels --labels out/train/judged_labels --question_encoder out/tempered/second \
     --claims out/practice_rag/validation_claims out/practice_retold/validation_claims \
-    --model out/train/claims_11/model --output out/tempered/labels
+    --model out/average/second_claims --output out/tempered/labels
 steps rag_answers rag_labels
 
 python -m examples.ship_models --train out/train
