@@ -6,7 +6,7 @@ a passage either holds a fact or does not.
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -115,7 +115,7 @@ def compose_article(
         for statement in [next(_filled(attribute.statements, fields | {"value": fields[name]}, rng))]
     ]
     body += _distractors(entity, mentioned, fields, domain, rng)
-    fillers = _without_repetition(domain.fillers, fields, domain, mentioned, rng)
+    fillers = _without_repetition(domain.fillers, domain.filler_slots, fields, domain, mentioned, rng)
     spare = [*fillers, *_filled(_as_patterns(contexts, domain), fields, rng)]
     rng.shuffle(spare)
     words = opening.words + sum(sentence.words for sentence in body)
@@ -193,7 +193,8 @@ def _distractors(
     wanted = rng.randint(1, _MAX_DISTRACTORS)
     own = {value for name, value in entity.fields.items() if name in domain.attributes}
     chosen: list[Sentence] = []
-    for sentence in _without_repetition(domain.distractors, fields, domain, mentioned, rng):
+    slots = domain.distractor_slots
+    for sentence in _without_repetition(domain.distractors, slots, fields, domain, mentioned, rng):
         stated = {
             f"{part}_{name}": Fact(other.entity_id, name)
             for part, other in mentioned.items()
@@ -209,6 +210,7 @@ def _distractors(
 
 def _without_repetition(
     patterns: Sequence[Pattern],
+    slots: Iterable[frozenset[str]],
     fields: Mapping[str, str],
     domain: Domain,
     mentioned: Mapping[str, Entity],
@@ -216,16 +218,24 @@ def _without_repetition(
 ) -> Iterator[Sentence]:
     """As `_filled`, without sentences that say anew what an earlier one said, in terms of their slots.
 
-    Who is spoken of may be repeated: the slots of introductions and the names of other entities.
+    Who is spoken of may be repeated: the slots of introductions and the names of other entities. It ends when
+    nothing is left to be said.
+
+    Args:
+      slots: those of each pattern.
     """
     repeatable = set(mentioned).union(*(pattern.slots for pattern in domain.introductions))
     said: set[str] = set()
-    for pattern in _in_random_order(patterns, rng):
+    unsaid = [needed - repeatable for needed in slots if needed <= fields.keys()]
+    for pattern in _in_random_order(patterns, rng) if unsaid else ():
         if pattern.slots.isdisjoint(said):  # before it is filled: of practice's thousands most are left out
             text = pattern.fill(fields)
             if text is not None:
-                said |= pattern.slots - repeatable
                 yield Sentence(text, pattern)
+                said |= pattern.slots - repeatable
+                unsaid = [needed for needed in unsaid if needed.isdisjoint(said)]
+                if not unsaid:
+                    return
 
 
 def _arrange(

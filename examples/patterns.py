@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 SHARED = "shared"
@@ -89,7 +89,7 @@ class Attribute:
     claims: tuple[Pattern, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Domain:
     """All patterns about one kind of entity.
 
@@ -109,6 +109,16 @@ class Domain:
     attributes: Mapping[str, Attribute]
     distractors: tuple[Pattern, ...]
     fillers: tuple[Pattern, ...]
+
+    @cached_property
+    def distractor_slots(self) -> frozenset[frozenset[str]]:
+        """The slots of each distractor; of thousands that practice has, most share theirs with others."""
+        return frozenset(pattern.slots for pattern in self.distractors)
+
+    @cached_property
+    def filler_slots(self) -> frozenset[frozenset[str]]:
+        """The same of the fillers."""
+        return frozenset(pattern.slots for pattern in self.fillers)
 
     def only(self, split: str) -> "Domain":
         """The same domain with the patterns of one split."""
