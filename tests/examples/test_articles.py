@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from examples.articles import PASSAGE_WORDS, Fact, compose_article
+from examples.articles import PASSAGE_WORDS, Fact, compose_article, compose_distractors
 from examples.compose import compose_edition
 from examples.entities import make_entity, relate
 from examples.patterns import RESERVED, SHARED, Pattern
@@ -177,3 +177,29 @@ def test_fillers_are_tried_in_random_order_each_once(tables, count):
         said.append([sentence.text for sentence in article.sentences if sentence.pattern in fillers])
     assert all(len(texts) == len(set(texts)) >= 29 for texts in said)
     assert said[0] != said[1]
+
+
+class CountedDraws(random.Random):
+    draws = 0
+
+    def randrange(self, *bounds):
+        self.draws += 1
+        return super().randrange(*bounds)
+
+
+def test_no_more_distractors_are_drawn_when_all_is_said(tables):
+    patterns = (
+        Pattern(f"d.{number}", SHARED, f"{number}: {{like_capital}}, {{like}}.") for number in range(3000)
+    )
+    domain = replace(tables.domains["country"].only(SHARED), distractors=tuple(patterns))
+    fields = {"region": "Quendor", "setting": "coastal"}
+    entities = [
+        make_entity("country", fields | {"name": name, "capital": capital})
+        for name, capital in (("Brelovia", "Oston"), ("Brelavia", "Ulm"))
+    ]
+    relations = relate(entities, domain)[entities[0].entity_id]
+    for seed in range(9):  # one to three are wanted
+        rng = CountedDraws(seed)
+        (sentence,) = compose_distractors(entities[0], relations, domain, rng)
+        assert sentence.text.endswith(": Ulm, Brelavia.")
+        assert rng.draws < 10
