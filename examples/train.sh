@@ -42,6 +42,9 @@ practice out/practice_tempted 20 30000 400 "$(seq 153 155)" --lookups 100 --vali
 practice out/practice_novel 20 30000 400 "162 163" --lookups 12000 --validation_lookups 200
 practice out/practice_novel 20 30000 400 164 --lookups 100 --validation_lookups 200
 practice out/practice_novel_offices 20 15000 400 165 --domains office --lookups 6000 --validation_lookups 200
+practice out/practice_met 20 32000 20 "$(seq 180 191)" --lookups 8000
+practice out/practice_met 20 32000 20 "$(seq 192 195)" --domains office --lookups 8000
+practice out/practice_late 20 30000 400 "$(seq 172 174)" --lookups 8000 --validation_lookups 200
 practice out/practice_rag 20 100 100 107
 
 steps() { rag-beam run examples/train.yaml --only "$@"; }
@@ -53,9 +56,9 @@ temper() { # NAME RETRIEVER READER RETRIEVALS [OPTION...]
     python -m examples.temper_prior --question_encoder "out/$2/question_encoder" --model "out/$3" \
         --retrievals "out/train/$4" --output "out/tempered/$1" "${@:5}"
 }
-found() { # questions or claims: what retriever_11 finds in place of what decides
-    python -m examples.practice_found --retrievals "out/train/found_$1" --questions "out/practice_retold/$1" \
-        --passages out/train/passages_2 --output "out/practice_found/$1"
+found() { # RETRIEVALS QUESTIONS PASSAGES NAME [OPTION...]: what is found in place of what decides
+    python -m examples.practice_found --retrievals "out/train/$1" --questions "out/$2" --passages "out/train/$3" \
+        --output "out/practice_found/$4" "${@:5}"
 }
 
 search() {
@@ -68,8 +71,8 @@ search() {
         grow --feed_forward 1024 --model "out/train/retriever_8/$encoder" --output "out/wider/$encoder"
     done
     steps retriever_9 retriever_10 retriever_11 passages_2 embeddings_2 index_2 found_questions found_claims
-    found questions
-    found claims
+    found found_questions practice_retold/questions passages_2 questions
+    found found_claims practice_retold/claims passages_2 claims
     steps retriever_12
     average retriever train/retriever_11 train/retriever_12 0.5
     steps retriever_13
@@ -78,7 +81,16 @@ search() {
     cp -r out/average/second_retriever/question_encoder out/deepest
     steps retriever_14
     average third_retriever deepest train/retriever_14 0.5
-    steps judged_passages judged_embeddings judged_index judged_questions embeddings index
+    steps judged_passages judged_embeddings_1 judged_index_1 judged_questions_1 embeddings_4 index_4
+    steps passages_3 embeddings_3 index_3 met_questions met_claims
+    found met_questions practice_met/questions passages_3 met_questions --astray 1
+    found met_claims practice_met/claims passages_3 met_claims --astray 1
+    steps retriever_15
+    average fourth_retriever average/third_retriever train/retriever_15 0.5
+    steps retriever_16 passages_4 embeddings_5 index_5 late_claims
+    found late_claims practice_late/claims passages_4 late_claims --astray 3
+    average fifth_retriever average/fourth_retriever train/retriever_16 0.5
+    steps judged_embeddings judged_index judged_questions embeddings index
 }
 read_questions() {
     steps reader_1 reader_2 reader_3 reader_4
@@ -104,12 +116,18 @@ steps reader_14 claims_10 claims_11
 average third_reader average/second_reader train/reader_14/model 0.5
 steps reader_15
 average fourth_reader average/third_reader train/reader_15/model 0.5
-temper second average/third_retriever average/third_reader judged_questions --times 0.5
+temper second average/third_retriever average/third_reader judged_questions_1 --times 0.5
 average second_claims train/claims_10/model train/claims_11/model 0.5
+steps answers_2 reader_16 claims_12
+average fifth_reader train/answers_2/model train/reader_16/model 0.5
+average third_claims average/second_claims train/claims_12/model 0.5
+steps claims_13
+average fourth_claims average/third_claims train/claims_13/model 0.5
+temper third average/fifth_retriever average/fifth_reader judged_questions --times 0.5
 steps judged_claims judged_labels
-python -m examples.temper_labels --labels out/train/judged_labels --question_encoder out/tempered/second \
+python -m examples.temper_labels --labels out/train/judged_labels --question_encoder out/tempered/third \
     --claims out/practice_rag/validation_claims out/practice_retold/validation_claims \
-    --model out/average/second_claims --output out/tempered/labels
+    --model out/average/fourth_claims --output out/tempered/labels
 steps rag_answers rag_labels
 
 python -m examples.ship_models --train out/train
