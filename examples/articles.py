@@ -6,7 +6,7 @@ a passage either holds a fact or does not.
 """
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -115,7 +115,7 @@ def compose_article(
         for statement in [next(_filled(attribute.statements, fields | {"value": fields[name]}, rng))]
     ]
     body += _distractors(entity, mentioned, fields, domain, rng)
-    fillers = _without_repetition(domain.fillers, domain.filler_slots, fields, domain, mentioned, rng)
+    fillers = _without_repetition(domain.fillers, fields, _repeatable(domain, mentioned), rng)
     spare = [*fillers, *_filled(_as_patterns(contexts, domain), fields, rng)]
     rng.shuffle(spare)
     words = opening.words + sum(sentence.words for sentence in body)
@@ -189,12 +189,13 @@ def _distractors(
     domain: Domain,
     rng: random.Random,
 ) -> list[Sentence]:
-    """One to three sentences on other entities; none repeats a value of this entity's own."""
+    """One to three sentences on other entities, fewer where all is said; none repeats a value of this entity's own."""
     wanted = rng.randint(1, _MAX_DISTRACTORS)
     own = {value for name, value in entity.fields.items() if name in domain.attributes}
     chosen: list[Sentence] = []
-    slots = domain.distractor_slots
-    for sentence in _without_repetition(domain.distractors, slots, fields, domain, mentioned, rng):
+    repeatable = _repeatable(domain, mentioned)
+    unsaid = [slots - repeatable for slots in domain.distractor_slots if slots <= fields.keys()]
+    for sentence in _without_repetition(domain.distractors, fields, repeatable, rng) if unsaid else ():
         stated = {
             f"{part}_{name}": Fact(other.entity_id, name)
             for part, other in mentioned.items()
@@ -203,39 +204,32 @@ def _distractors(
         }
         if not own & {fields[slot] for slot in stated}:
             chosen.append(replace(sentence, facts=frozenset(stated.values())))
-        if len(chosen) == wanted:
+        unsaid = [slots for slots in unsaid if slots.isdisjoint(sentence.pattern.slots)]
+        if len(chosen) == wanted or not unsaid:
             break
     return chosen
 
 
+def _repeatable(domain: Domain, mentioned: Mapping[str, Entity]) -> frozenset[str]:
+    """Slots for who is spoken of: those of introductions and the names of other entities."""
+    return domain.introduction_slots | mentioned.keys()
+
+
 def _without_repetition(
-    patterns: Sequence[Pattern],
-    slots: Iterable[frozenset[str]],
-    fields: Mapping[str, str],
-    domain: Domain,
-    mentioned: Mapping[str, Entity],
-    rng: random.Random,
+    patterns: Sequence[Pattern], fields: Mapping[str, str], repeatable: frozenset[str], rng: random.Random
 ) -> Iterator[Sentence]:
     """As `_filled`, without sentences that say anew what an earlier one said, in terms of their slots.
 
-    Who is spoken of may be repeated: the slots of introductions and the names of other entities. It ends when
-    nothing is left to be said.
-
     Args:
-      slots: those of each pattern.
+      repeatable: slots that may be met again.
     """
-    repeatable = set(mentioned).union(*(pattern.slots for pattern in domain.introductions))
     said: set[str] = set()
-    unsaid = [needed - repeatable for needed in slots if needed <= fields.keys()]
-    for pattern in _in_random_order(patterns, rng) if unsaid else ():
+    for pattern in _in_random_order(patterns, rng):
         if pattern.slots.isdisjoint(said):  # before it is filled: of practice's thousands most are left out
             text = pattern.fill(fields)
             if text is not None:
-                yield Sentence(text, pattern)
                 said |= pattern.slots - repeatable
-                unsaid = [needed for needed in unsaid if needed.isdisjoint(said)]
-                if not unsaid:
-                    return
+                yield Sentence(text, pattern)
 
 
 def _arrange(

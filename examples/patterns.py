@@ -111,14 +111,14 @@ class Domain:
     fillers: tuple[Pattern, ...]
 
     @cached_property
+    def introduction_slots(self) -> frozenset[str]:
+        """The slots of all introductions."""
+        return frozenset[str]().union(*(pattern.slots for pattern in self.introductions))
+
+    @cached_property
     def distractor_slots(self) -> frozenset[frozenset[str]]:
         """The slots of each distractor; of thousands that practice has, most share theirs with others."""
         return frozenset(pattern.slots for pattern in self.distractors)
-
-    @cached_property
-    def filler_slots(self) -> frozenset[frozenset[str]]:
-        """The same of the fillers."""
-        return frozenset(pattern.slots for pattern in self.fillers)
 
     def only(self, split: str) -> "Domain":
         """The same domain with the patterns of one split."""

@@ -81,8 +81,8 @@ search() {
     cp -r out/average/second_retriever/question_encoder out/deepest
     steps retriever_14
     average third_retriever deepest train/retriever_14 0.5
-    steps judged_passages judged_embeddings_1 judged_index_1 judged_questions_1 embeddings_4 index_4
-    steps passages_3 embeddings_3 index_3 met_questions met_claims
+    steps judged_passages judged_embeddings_1 judged_index_1 judged_questions_1 embeddings_3 index_3
+    steps passages_3 embeddings_4 index_4 met_questions met_claims
     found met_questions practice_met/questions passages_3 met_questions --astray 1
     found met_claims practice_met/claims passages_3 met_claims --astray 1
     steps retriever_15
