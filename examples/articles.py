@@ -16,6 +16,7 @@ from examples.patterns import SHARED, Domain, Pattern
 PASSAGE_WORDS = 100
 MIN_WORDS = 210
 MAX_WORDS = 480
+STRANGERS = tuple(f"stranger_{letter}" for letter in "abcdef")  # people of whom nothing is asked
 _PEERS = ("peer_a", "peer_b", "peer_c")
 _MAX_DISTRACTORS = 3
 _MANY = 2000  # patterns
@@ -118,6 +119,8 @@ def compose_article(
     fillers = _without_repetition(domain.fillers, fields, _repeatable(domain, mentioned), rng)
     spare = [*fillers, *_filled(_as_patterns(contexts, domain), fields, rng)]
     rng.shuffle(spare)
+    # each once, in the place of the last of those alike, which would be taken first
+    spare = [*reversed(dict.fromkeys(reversed(spare)))]
     words = opening.words + sum(sentence.words for sentence in body)
     while words < target and spare:
         body.append(spare.pop())
@@ -211,8 +214,8 @@ def _distractors(
 
 
 def _repeatable(domain: Domain, mentioned: Mapping[str, Entity]) -> frozenset[str]:
-    """Slots for who is spoken of: those of introductions and the names of other entities."""
-    return domain.introduction_slots | mentioned.keys()
+    """Slots for who is spoken of: those of introductions, strangers and the names of other entities."""
+    return domain.introduction_slots | mentioned.keys() | {*STRANGERS}
 
 
 def _without_repetition(

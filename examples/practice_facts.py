@@ -3,11 +3,13 @@
 import random
 import tomllib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
+from examples.articles import STRANGERS
 from examples.entities import Entity, make_entity, make_office
 from examples.practice_names import Names, real_names
 
@@ -95,7 +97,7 @@ def invent_countries(names: Names, count: int) -> list[Entity]:
             "calling_code": _maybe(_calling_code(code, rng), rng),
             "landmark": _formed(names, "sights"),
         }
-        entities.append(make_entity("country", row, title=name.removeprefix("the ")))
+        entities.append(make_entity("country", row | _strangers(names), title=name.removeprefix("the ")))
     return entities
 
 
@@ -109,6 +111,11 @@ def _currency(demonym: str, names: Names) -> str:
 def _calling_code(code: int, rng: random.Random) -> str:
     """Now and then a code with an area code, as `+1-242`."""
     return f"+{code}-{rng.randint(200, 999)}" if code < 10 or rng.random() < 0.05 else f"+{code}"
+
+
+def _strangers(names: Names) -> dict[str, str]:
+    """People of whom an article may tell something, named as those who are asked for."""
+    return {stranger: names.fresh(names.person) for stranger in STRANGERS}
 
 
 def invent_elements(names: Names, count: int) -> list[Entity]:
@@ -138,7 +145,7 @@ def invent_elements(names: Names, count: int) -> list[Entity]:
             "namesake": _maybe(names.fresh(lambda: _namesake(names)), rng, 0.8),
             "use": _maybe(rng.choice(_FORMS["uses"]).format(rng.choice(_FORMS["materials"])), rng, 0.8),
         }
-        entities.append(make_entity("element", row, title=name.capitalize()))
+        entities.append(make_entity("element", row | _strangers(names), title=name.capitalize()))
     return entities
 
 
@@ -208,6 +215,7 @@ def invent_offices(names: Names, countries: Sequence[Entity], count: int) -> lis
         if rng.random() < 0.7:
             earlier = names.fresh(names.person), year - rng.randint(1, 14)
         entity = make_office(row, country.name, holders[len(entities)], year, earlier)
+        entity = replace(entity, fields={**entity.fields, **_strangers(names)})
         if entity.entity_id not in {other.entity_id for other in entities}:
             entities.append(entity)
     return entities

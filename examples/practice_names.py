@@ -1,13 +1,18 @@
-"""Invented names, made of syllables by rule: they look like names of many languages and are none of the sample's.
+"""Invented names, none of them the sample's: of syllables by rule, people's also of names that people have.
 
-A name that belongs to the sample is never given out, nor is any name given out twice.
+A name that belongs to the sample is never given out, nor is any name given out twice. The given and family
+names in `practice_people.toml` are of many languages, without those that somebody in the sample bears: were
+people in practice named by syllables alone, one would be told from them by the sound, not by what is said.
 """
 
 import random
 import re
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from string import ascii_uppercase
 
 from examples.entities import slug
 from examples.tables import read_rows
@@ -130,6 +135,8 @@ _VOWELS = "aeiou"
 _CONSONANTS = "bcdfghjklmnprstvwz"
 _NUMERALS = ("II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIV")
 _ATTEMPTS = 1000
+_BY_SYLLABLES = 0.4  # of people
+_PEOPLE = Path(__file__).with_name("practice_people.toml")
 
 
 @cache
@@ -142,6 +149,19 @@ def real_names() -> frozenset[str]:
         for value in row.values()
         if value and not re.search(r"\d", value)
     )
+
+
+@cache
+def people() -> tuple[tuple[Sequence[str], Sequence[str]], ...]:
+    """Given and family names of each region, without those with a word of any name in the sample."""
+    real = {word for name in real_names() for word in name.split("-")}
+
+    def others(names: str) -> list[str]:
+        readable = (name.replace("_", " ") for name in names.split())
+        return [name for name in readable if real.isdisjoint(slug(name).split("-"))]
+
+    regions = tomllib.loads(_PEOPLE.read_text(encoding="utf-8"))["people"]
+    return tuple((others(region["given"]), others(region["family"])) for region in regions)
 
 
 class Names:
@@ -216,6 +236,31 @@ class Names:
 
     def person(self) -> str:
         """A name for a person or, now and then, a monarch."""
+        by_syllables = self.rng.random() < _BY_SYLLABLES
+        return self._person_of_syllables() if by_syllables else self._person_of_a_region()
+
+    def _person_of_a_region(self) -> str:
+        rng = self.rng
+        given_names, family_names = rng.choice(people())
+        given, family = rng.choice(given_names), rng.choice(family_names)
+        match rng.choices(range(8), (56, 10, 4, 4, 8, 8, 6, 4))[0]:
+            case 1:
+                return f"{given} {rng.choice(given_names)} {family}"
+            case 2:
+                return f"{given}-{rng.choice(given_names)} {family}"
+            case 3:
+                return f"{given} {rng.choice(_NUMERALS)}"
+            case 4:
+                return f"{given} {family} {rng.choice(family_names)}"
+            case 5:
+                return f"{family} {given}"
+            case 6:
+                return f"{given} {rng.choice(rng.choice(people())[1])}"
+            case 7:
+                return f"{given} {rng.choice(ascii_uppercase)}. {family}"
+        return f"{given} {family}"
+
+    def _person_of_syllables(self) -> str:
         rng, style = self.rng, self.style()
         short = (1, 1, 1, 2)
         given, family = self.word(style, short), self.word(self.style() if rng.random() < 0.1 else style)
