@@ -18,6 +18,8 @@ RESERVED = "reserved"
 PRACTICE = "practice"
 
 _SLOT = re.compile(r"\{(\?|a )?(\w+)(?:=([\w ]+))?\}")
+# "the {country} team" where the country is the Netherlands
+_ARTICLE_TWICE = re.compile(r"\b(the) the\b", re.IGNORECASE)
 # an initial U that is pronounced as in "you" takes "a"
 _CONSONANT_SOUND = re.compile(r"(?:eu|uk|ug|uru|uni|uran|us\b|one\b)", re.IGNORECASE)
 
@@ -46,6 +48,7 @@ class Pattern:
             if not value or (mark == "?" and wanted and value != wanted):
                 return None
         sentence = _SLOT.sub(lambda match: _slot_text(match, fields), self.text).replace("s's ", "s' ")
+        sentence = _ARTICLE_TWICE.sub(r"\1", sentence)
         return sentence[0].upper() + sentence[1:]
 
 

@@ -20,6 +20,7 @@ from examples.tables import SENTENCES, Tables
 
 _OF_THE_SAMPLE = 0.3  # of what is drawn, patterns that the sample shares
 _MOST_OF_A_LINE = 60  # patterns
+_MOST_OF_A_FILLER = 3  # patterns of a line; all of them are filled for each article
 _OTHERS = ("like", "peer_a", "like", "peer_b", "like", "peer_c")  # half of what is retold is of like names
 _CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
 
@@ -39,7 +40,8 @@ def extend_domain(domain: Domain, path: Path) -> Domain:
 
     def practice(lines: Sequence[str], *kind: str) -> tuple[Pattern, ...]:
         prefix = ".".join([domain.name, *kind, PRACTICE])
-        keys = {text: key for key, text in _expanded(lines)}  # two lines may give the same sentence
+        most = _MOST_OF_A_FILLER if kind == ("filler",) else _MOST_OF_A_LINE
+        keys = {text: key for key, text in _expanded(lines, most)}  # two lines may give the same sentence
         return tuple(Pattern(f"{prefix}.{key}", PRACTICE, text) for text, key in keys.items())
 
     def extended(shared: tuple[Pattern, ...], lines: Sequence[str], *kind: str) -> tuple[Pattern, ...]:
@@ -65,7 +67,7 @@ def extend_domain(domain: Domain, path: Path) -> Domain:
             for name, attribute in domain.attributes.items()
         },
         distractors=extended(domain.distractors, distractors, "distractor"),
-        fillers=(*domain.fillers, *practice(table["fillers"], "filler")),  # an article has each once
+        fillers=extended(domain.fillers, table["fillers"], "filler"),  # an article has each once
     )
 
 
@@ -103,8 +105,8 @@ def _sentence(choices: Sequence[Sequence[str]], number: int) -> str:
     return re.sub(r" (?=[.,?])", "", spaced)
 
 
-def _expanded(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+def _expanded(lines: Iterable[str], most: int = _MOST_OF_A_LINE) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(lines, start=1):
-        texts = alternatives(line, _MOST_OF_A_LINE)
+        texts = alternatives(line, most)
         for position, text in enumerate(texts, start=1):
             yield (f"{number}.{position}" if len(texts) > 1 else str(number)), text

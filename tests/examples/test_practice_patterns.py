@@ -94,10 +94,14 @@ def test_shared_patterns_are_drawn_more_often_than_they_are_many(practice):
     for domain in practice.values():
         for attribute in domain.attributes.values():
             for group in (attribute.statements, attribute.questions, attribute.claims):
-                shared = [pattern for pattern in group if pattern.split == SHARED]
-                assert len(set(shared)) / len(set(group)) < 0.15
-                assert len(shared) / len(group) == pytest.approx(0.3, abs=0.05)
-        assert len(set(domain.fillers)) == len(domain.fillers)
+                assert_shared_are_drawn_often(group)
+        assert_shared_are_drawn_often(domain.fillers)
+
+
+def assert_shared_are_drawn_often(group):
+    shared = [pattern for pattern in group if pattern.split == SHARED]
+    assert len(set(shared)) / len(set(group)) < 0.15
+    assert len(shared) / len(group) == pytest.approx(0.3, abs=0.05)
 
 
 def test_no_practice_pattern_shares_a_run_of_words_with_a_reserved_one(practice, tables):
@@ -110,6 +114,14 @@ def test_no_practice_pattern_shares_a_run_of_words_with_a_reserved_one(practice,
                 if pattern.split == PRACTICE:
                     assert not runs(pattern.text) & taken, pattern
                     assert tuple(words(pattern.text)) not in whole, pattern
+
+
+def test_offices_have_one_article(practice):
+    """`{name}` is "the king of Spain": where "the serving the king" told of others, that gave them away."""
+    adjectives = r"(?:current|present|present-day|serving|sitting|incumbent|ruling|rightful|lawful|latest)"
+    twice = re.compile(rf"\bthe (?:{adjectives} )*\{{(?:name|like|peer_[abc])\}}", re.IGNORECASE)
+    for group in kinds(practice["office"]):
+        assert not [pattern for pattern in group if twice.search(pattern.text)]
 
 
 def test_the_words_of_reserved_patterns_are_met_in_practice(practice, tables):
