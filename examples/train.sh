@@ -45,6 +45,8 @@ practice out/practice_novel_offices 20 15000 400 165 --domains office --lookups 
 practice out/practice_met 20 32000 20 "$(seq 180 191)" --lookups 8000
 practice out/practice_met 20 32000 20 "$(seq 192 195)" --domains office --lookups 8000
 practice out/practice_late 20 30000 400 "$(seq 172 174)" --lookups 8000 --validation_lookups 200
+practice out/practice_named 20 30000 400 "212 213" --lookups 12000 --hard_negatives 6
+practice out/practice_named_offices 20 30000 400 "215 216" --domains office --lookups 12000 --hard_negatives 6
 practice out/practice_rag 20 100 100 107
 
 steps() { rag-beam run examples/train.yaml --only "$@"; }
@@ -90,7 +92,9 @@ search() {
     steps retriever_16 passages_4 embeddings_5 index_5 late_claims
     found late_claims practice_late/claims passages_4 late_claims --astray 3
     average fifth_retriever average/fourth_retriever train/retriever_16 0.5
-    steps judged_embeddings judged_index judged_questions embeddings index
+    steps retriever_17
+    average sixth_retriever average/fifth_retriever train/retriever_17 0.75
+    steps named_passages named_embeddings named_index named_questions embeddings index
 }
 read_questions() {
     steps reader_1 reader_2 reader_3 reader_4
@@ -123,11 +127,14 @@ average fifth_reader train/answers_2/model train/reader_16/model 0.5
 average third_claims average/second_claims train/claims_12/model 0.5
 steps claims_13
 average fourth_claims average/third_claims train/claims_13/model 0.5
-temper third average/fifth_retriever average/fifth_reader judged_questions --times 0.5
-steps judged_claims judged_labels
-python -m examples.temper_labels --labels out/train/judged_labels --question_encoder out/tempered/third \
-    --claims out/practice_rag/validation_claims out/practice_retold/validation_claims \
-    --model out/average/fourth_claims --output out/tempered/labels
+steps reader_17 claims_14
+average sixth_reader average/fifth_reader train/reader_17/model 0.75
+average fifth_claims average/fourth_claims train/claims_14/model 0.75
+temper fourth average/sixth_retriever average/sixth_reader named_questions --times 0.5
+steps named_claims named_labels
+python -m examples.temper_labels --labels out/train/named_labels --question_encoder out/tempered/fourth \
+    --claims out/practice_named/validation_claims out/practice_named_offices/validation_claims \
+    --model out/average/fifth_claims --output out/tempered/labels
 steps rag_answers rag_labels
 
 python -m examples.ship_models --train out/train
