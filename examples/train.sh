@@ -130,11 +130,13 @@ average fourth_claims average/third_claims train/claims_13/model 0.5
 steps reader_17 claims_14
 average sixth_reader average/fifth_reader train/reader_17/model 0.75
 average fifth_claims average/fourth_claims train/claims_14/model 0.75
+steps claims_15
+average sixth_claims average/fifth_claims train/claims_15/model 0.5
 temper fourth average/sixth_retriever average/sixth_reader named_questions --times 0.5
 steps named_claims named_labels
 python -m examples.temper_labels --labels out/train/named_labels --question_encoder out/tempered/fourth \
     --claims out/practice_named/validation_claims out/practice_named_offices/validation_claims \
-    --model out/average/fifth_claims --output out/tempered/labels
+    --model out/average/sixth_claims --output out/tempered/labels
 steps rag_answers rag_labels
 
 python -m examples.ship_models --train out/train
