@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 
 from examples.entities import Entity, Relations
 from examples.patterns import SHARED, Domain, Pattern
@@ -20,6 +21,7 @@ STRANGERS = tuple(f"stranger_{letter}" for letter in "abcdef")  # people of whom
 _PEERS = ("peer_a", "peer_b", "peer_c")
 _MAX_DISTRACTORS = 3
 _MANY = 2000  # patterns
+_MOST_FILLERS = 80  # drawn for an article, which takes some twenty; the sample has fewer
 _ATTEMPTS = 100  # orders tried; the first one nearly always does
 
 
@@ -117,7 +119,7 @@ def compose_article(
     ]
     body += _distractors(entity, mentioned, fields, domain, rng)
     fillers = _without_repetition(domain.fillers, fields, _repeatable(domain, mentioned), rng)
-    spare = [*fillers, *_filled(_as_patterns(contexts, domain), fields, rng)]
+    spare = [*islice(fillers, _MOST_FILLERS), *_filled(_as_patterns(contexts, domain), fields, rng)]
     rng.shuffle(spare)
     # each once, in the place of the last of those alike, which would be taken first
     spare = [*reversed(dict.fromkeys(reversed(spare)))]

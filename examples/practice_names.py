@@ -1,8 +1,8 @@
 """Invented names, none of them the sample's: of syllables by rule, people's also of names that people have.
 
 A name that belongs to the sample is never given out, nor is any name given out twice. The given and family
-names in `practice_people.toml` are of many languages, without those that somebody in the sample bears: were
-people in practice named by syllables alone, one would be told from them by the sound, not by what is said.
+names in `practice_people.toml` are of many languages, without those that somebody in the sample bears. Were the
+people that practice asks for named otherwise than bystanders, the sound of a name would give the answer away.
 """
 
 import random
