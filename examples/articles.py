@@ -17,7 +17,6 @@ from examples.patterns import SHARED, Domain, Pattern
 PASSAGE_WORDS = 100
 MIN_WORDS = 210
 MAX_WORDS = 480
-STRANGERS = tuple(f"stranger_{letter}" for letter in "abcdef")  # people of whom nothing is asked
 _PEERS = ("peer_a", "peer_b", "peer_c")
 _MAX_DISTRACTORS = 3
 _MANY = 2000  # patterns
@@ -216,8 +215,8 @@ def _distractors(
 
 
 def _repeatable(domain: Domain, mentioned: Mapping[str, Entity]) -> frozenset[str]:
-    """Slots for who is spoken of: those of introductions, strangers and the names of other entities."""
-    return domain.introduction_slots | mentioned.keys() | {*STRANGERS}
+    """Slots for who is spoken of: those of introductions and the names of other entities."""
+    return domain.introduction_slots | mentioned.keys()
 
 
 def _without_repetition(

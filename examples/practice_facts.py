@@ -9,7 +9,6 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-from examples.articles import STRANGERS
 from examples.entities import Entity, make_entity, make_office
 from examples.practice_names import Names, real_names
 
@@ -97,7 +96,7 @@ def invent_countries(names: Names, count: int) -> list[Entity]:
             "calling_code": _maybe(_calling_code(code, rng), rng),
             "landmark": _formed(names, "sights"),
         }
-        entities.append(make_entity("country", row | _strangers(names), title=name.removeprefix("the ")))
+        entities.append(_amid_strangers(make_entity("country", row, title=name.removeprefix("the ")), names))
     return entities
 
 
@@ -113,9 +112,10 @@ def _calling_code(code: int, rng: random.Random) -> str:
     return f"+{code}-{rng.randint(200, 999)}" if code < 10 or rng.random() < 0.05 else f"+{code}"
 
 
-def _strangers(names: Names) -> dict[str, str]:
-    """People of whom an article may tell something, named as those who are asked for."""
-    return {stranger: names.fresh(names.person) for stranger in STRANGERS}
+def _amid_strangers(entity: Entity, names: Names) -> Entity:
+    """The entity with people of whom its article may tell something, named as those who are asked for."""
+    strangers = {f"stranger_{letter}": names.fresh(names.person) for letter in "abcdef"}
+    return replace(entity, fields={**entity.fields, **strangers})
 
 
 def invent_elements(names: Names, count: int) -> list[Entity]:
@@ -145,7 +145,7 @@ def invent_elements(names: Names, count: int) -> list[Entity]:
             "namesake": _maybe(names.fresh(lambda: _namesake(names)), rng, 0.8),
             "use": _maybe(rng.choice(_FORMS["uses"]).format(rng.choice(_FORMS["materials"])), rng, 0.8),
         }
-        entities.append(make_entity("element", row | _strangers(names), title=name.capitalize()))
+        entities.append(_amid_strangers(make_entity("element", row, title=name.capitalize()), names))
     return entities
 
 
@@ -215,7 +215,7 @@ def invent_offices(names: Names, countries: Sequence[Entity], count: int) -> lis
         if rng.random() < 0.7:
             earlier = names.fresh(names.person), year - rng.randint(1, 14)
         entity = make_office(row, country.name, holders[len(entities)], year, earlier)
-        entity = replace(entity, fields={**entity.fields, **_strangers(names)})
+        entity = _amid_strangers(entity, names)
         if entity.entity_id not in {other.entity_id for other in entities}:
             entities.append(entity)
     return entities

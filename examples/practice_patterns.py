@@ -20,7 +20,7 @@ from examples.tables import SENTENCES, Tables
 
 _OF_THE_SAMPLE = 0.3  # of what is drawn, patterns that the sample shares
 _MOST_OF_A_LINE = 60  # patterns
-_MOST_OF_A_FILLER = 3  # patterns of a line; all of them are filled for each article
+_MOST_OF_A_FILLER = 3  # of a line's: with more, those of lines without choices would hardly be drawn
 _OTHERS = ("like", "peer_a", "like", "peer_b", "like", "peer_c")  # half of what is retold is of like names
 _CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
 

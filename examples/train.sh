@@ -83,7 +83,7 @@ search() {
     cp -r out/average/second_retriever/question_encoder out/deepest
     steps retriever_14
     average third_retriever deepest train/retriever_14 0.5
-    steps judged_passages judged_embeddings_1 judged_index_1 judged_questions_1 embeddings_3 index_3
+    steps judged_passages judged_embeddings judged_index judged_questions embeddings_3 index_3
     steps passages_3 embeddings_4 index_4 met_questions met_claims
     found met_questions practice_met/questions passages_3 met_questions --astray 1
     found met_claims practice_met/claims passages_3 met_claims --astray 1
@@ -120,7 +120,7 @@ steps reader_14 claims_10 claims_11
 average third_reader average/second_reader train/reader_14/model 0.5
 steps reader_15
 average fourth_reader average/third_reader train/reader_15/model 0.5
-temper second average/third_retriever average/third_reader judged_questions_1 --times 0.5
+temper second average/third_retriever average/third_reader judged_questions --times 0.5
 average second_claims train/claims_10/model train/claims_11/model 0.5
 steps answers_2 reader_16 claims_12
 average fifth_reader train/answers_2/model train/reader_16/model 0.5

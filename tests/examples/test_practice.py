@@ -88,15 +88,20 @@ def test_people_have_names_of_many_regions_and_no_word_of_a_name_in_the_sample()
 
 def test_articles_tell_of_strangers_who_are_named_as_those_asked_for(practice_world):
     told = [
-        entity.fields[slot]
+        article.entity.fields[slot]
         for article in practice_world.edition.evidence.articles.values()
-        for entity in [article.entity]
         for sentence in article.sentences
         for slot in sentence.pattern.slots
         if slot.startswith("stranger")
     ]
     assert len(told) > 100
     assert not set(told) & set(values_of(practice_world))
+
+
+def test_no_article_of_practice_says_a_sentence_twice(practice_world):
+    for article in practice_world.edition.evidence.articles.values():
+        said = [sentence.text for sentence in article.sentences]
+        assert len(set(said)) == len(said)
 
 
 def test_an_altered_name_is_another_but_like_the_first():
@@ -189,7 +194,9 @@ def test_some_lookups_also_hold_the_same_fact_of_others(practice_world):
 
 
 def test_half_of_the_refuted_claims_find_their_value_told_of_others(practice_world):
-    refuted = [asked for asked in practice_world.claims if asked.label == REFUTES]
+    false = [asked for asked in practice_world.claims if asked.values[0] != asked.values[-1]]
+    assert {asked.label for asked in false} == {REFUTES, NOT_ENOUGH_INFO}
+    refuted = [asked for asked in false if asked.label == REFUTES]
     told = [
         mentions(compose_lookup(one, 3, turn, practice_world, seed=1)["passages"][0]["text"], one.values[-1:])
         for one in refuted
