@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from examples.articles import Article, Sentence, compose_distractors
-from examples.practice_retriever import passages_of_others
+from examples.practice_retriever import passages_of_others, told_of_others
 from examples.practice_worlds import Asked, World
 from examples.questions import NOT_ENOUGH_INFO, REFUTES, SUPPORTS, compose_claim, compose_question, mentions
 from schemas.retrievals import SCHEMA
@@ -29,6 +29,7 @@ _FEW = 3  # sentences
 _DECOYS = 2
 _DRAWS = 24  # for a decoy with the value claimed
 _OF_ITS_ARTICLE = 0.7  # of the passages that lead astray; the others are about other entities
+_CONFUSING = 0.5  # of these
 
 
 def compose_lookup(asked: Asked, level: int | str, turn: int, world: World, seed: int) -> dict[str, Any]:
@@ -109,12 +110,19 @@ def _deciding(
 
 
 def _astray(asked: Asked, world: World, rng: random.Random) -> tuple[str, int]:
-    """Document and passage of a text without the true value; what is claimed it may tell of somebody else."""
-    own_document = asked.fact.entity_id
+    """Document and passage of a text without the true value; what is claimed it may tell of somebody else.
+
+    Of its own article's passages half of the time one that does tell of somebody else, as far as there is one.
+    """
+    own_document, attribute = asked.fact.entity_id, asked.fact.attribute
     own = [(own_document, number) for number in range(len(world.passages[own_document]))]
-    others = list(passages_of_others(world.entities[own_document], asked.fact.attribute, world, rng))
+    others = list(passages_of_others(world.entities[own_document], attribute, world, rng))
     if rng.random() < _OF_ITS_ARTICLE:
-        places = [*rng.sample(own, len(own)), *others]
+        own = rng.sample(own, len(own))
+        if rng.random() < _CONFUSING:
+            confusing = told_of_others(world.edition.evidence.articles[own_document], attribute)
+            own.sort(key=lambda place: place[1] not in confusing)
+        places = [*own, *others]
     else:
         places = [*rng.sample(others, len(others)), *own]
     for document_id, number in places:

@@ -243,7 +243,7 @@ class Names:
         rng = self.rng
         given_names, family_names = rng.choice(people())
         given, family = rng.choice(given_names), rng.choice(family_names)
-        match rng.choices(range(8), (56, 10, 4, 4, 8, 8, 6, 4))[0]:
+        match rng.choices(range(10), (50, 10, 4, 4, 8, 8, 6, 4, 4, 2))[0]:
             case 1:
                 return f"{given} {rng.choice(given_names)} {family}"
             case 2:
@@ -258,6 +258,10 @@ class Names:
                 return f"{given} {rng.choice(rng.choice(people())[1])}"
             case 7:
                 return f"{given} {rng.choice(ascii_uppercase)}. {family}"
+            case 8:
+                return f"{given} {rng.choice(given_names)} {family} {rng.choice(family_names)}"
+            case 9:
+                return f"{given} {family} {given}"
         return f"{given} {family}"
 
     def _person_of_syllables(self) -> str:

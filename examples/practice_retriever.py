@@ -27,7 +27,8 @@ def compose_training_row(
     Positive are the passages that state the fact, the entity's own first; for a claim that cannot be
     decided all passages of its entity's article, in random order. Half of the hard negatives are other
     passages of the same article, as far as there are, those first that tell of somebody else what is asked for;
-    the rest are of articles about entities of like names or of the same group.
+    the rest are of articles about entities of like names or of the same group. Of an entity with a single
+    attribute all but one are of its article: no other question brings these passages into a batch.
 
     Args:
       hard_negatives: how many at most.
@@ -40,11 +41,14 @@ def compose_training_row(
     article = [(own, number) for number in rng.sample(numbers, len(numbers))]
     positives = list(dict.fromkeys(positives)) or article
     others = dict.fromkeys(passages_of_others(world.entities[own], asked.fact.attribute, world, rng))
-    confusing = _about_others(world.edition.evidence.articles[own], asked.fact.attribute)
+    confusing = told_of_others(world.edition.evidence.articles[own], asked.fact.attribute)
     of_article = sorted(article, key=lambda place: place[1] not in confusing)
-    negatives = [place for place in of_article if place not in positives][: hard_negatives // 2]
+    alone = len(world.tables.domains[world.entities[own].domain].attributes) == 1
+    of_its_own = hard_negatives - 1 if alone else hard_negatives // 2
+    negatives = [place for place in of_article if place not in positives][:of_its_own]
     elsewhere = [place for place in others if place not in positives]
-    negatives += rng.sample(elsewhere, min(hard_negatives - len(negatives), len(elsewhere)))
+    wanted = 1 if alone and negatives else hard_negatives - len(negatives)
+    negatives += rng.sample(elsewhere, min(wanted, len(elsewhere)))
     return dpr_row(
         asked.row,
         [_context(place, world) for place in positives],
@@ -52,8 +56,8 @@ def compose_training_row(
     )
 
 
-def _about_others(article: Article, attribute: str) -> set[int]:
-    """Passages with the beginning of a sentence that states the attribute of somebody else."""
+def told_of_others(article: Article, attribute: str) -> set[int]:
+    """Numbers of the passages with the beginning of a sentence that states the attribute of somebody else."""
     return {number for number, sentence in article.numbered() if is_about(sentence.pattern, attribute)}
 
 

@@ -23,6 +23,7 @@ from examples.practice_lookups import (
     compose_verdict,
 )
 from examples.practice_names import Names, people, real_names
+from examples.practice_retriever import told_of_others
 from examples.questions import LABELS, NOT_ENOUGH_INFO, REFUTES, SUPPORTS, mentions
 from examples.ship_models import MODELS
 from rag_core.passages import split_document
@@ -84,6 +85,7 @@ def test_people_have_names_of_many_regions_and_no_word_of_a_name_in_the_sample()
     of_regions = {word for region in regions for part in region for name in part for word in name.split()}
     made = [names.fresh(names.person) for _ in range(500)]
     assert 250 < sum(name.split()[0] in of_regions for name in made) < 400
+    assert 5 < sum(len(name.split()) > 3 for name in made) < 50
 
 
 def test_articles_tell_of_strangers_who_are_named_as_those_asked_for(practice_world):
@@ -243,6 +245,25 @@ def test_a_lookup_that_leads_astray_states_nothing_asked_about(practice_world):
         stating.append(mentions(passage["text"], asked.values[:1]))
     assert 0.5 < sum(own) / len(own) < 0.9
     assert sum(stating) < len(stating) / 20
+
+
+def test_passages_of_the_same_article_that_tell_of_somebody_else_lead_astray_most_often(practice_world):
+    chosen, expected = 0, 0.0
+    for asked in practice_world.questions:
+        article = practice_world.edition.evidence.articles[asked.fact.entity_id]
+        wrong = {
+            number for number, text in enumerate(article.passages()) if not mentions(text, asked.values[:1])
+        }
+        confusing = wrong & told_of_others(article, asked.fact.attribute)
+        if not confusing or confusing == wrong:
+            continue
+        for turn in range(8):
+            (passage,) = compose_lookup(asked, ASTRAY, turn, practice_world, seed=1)["passages"]
+            document, number = passage["passage_id"].split("#")
+            if document == asked.fact.entity_id:
+                chosen += int(number) in confusing
+                expected += len(confusing) / len(wrong)  # were they drawn without a preference
+    assert chosen > 1.2 * expected > 100
 
 
 @pytest.mark.parametrize("level", [ASTRAY, ASTRAY_SHORT])
