@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from examples.entities import slug
 from examples.practice import _turns, main
-from examples.practice_facts import invent_countries
+from examples.practice_facts import invent_countries, invent_offices
 from examples.practice_lookups import (
     ASTRAY,
     ASTRAY_SHORT,
@@ -86,6 +86,20 @@ def test_people_have_names_of_many_regions_and_no_word_of_a_name_in_the_sample()
     made = [names.fresh(names.person) for _ in range(500)]
     assert 250 < sum(name.split()[0] in of_regions for name in made) < 400
     assert 5 < sum(len(name.split()) > 3 for name in made) < 50
+
+
+def test_most_offices_of_a_role_in_a_world_have_the_same_title():
+    everywhere = set()
+    for seed in range(4):
+        names = Names(random.Random(seed), set())
+        titles: dict[str, list[str]] = {}
+        for office in invent_offices(names, invent_countries(names, 60), 90):
+            titles.setdefault(office.fields["role"], []).append(office.fields["office"])
+        for of_role in titles.values():
+            ((_, count),) = Counter(of_role).most_common(1)
+            assert count > len(of_role) / 2
+        everywhere.update(*titles.values())
+    assert len(everywhere) > 10
 
 
 def test_articles_tell_of_strangers_who_are_named_as_those_asked_for(practice_world):
