@@ -47,6 +47,12 @@ practice out/practice_met 20 32000 20 "$(seq 192 195)" --domains office --lookup
 practice out/practice_late 20 30000 400 "$(seq 172 174)" --lookups 8000 --validation_lookups 200
 practice out/practice_named 20 30000 400 "212 213" --lookups 12000 --hard_negatives 6
 practice out/practice_named_offices 20 30000 400 "215 216" --domains office --lookups 12000 --hard_negatives 6
+practice out/practice_titled 20 30000 400 "230 231" --lookups 12000 --hard_negatives 6
+practice out/practice_titled_offices 20 30000 400 "232 $(seq -s ' ' 238 241)" --domains office --lookups 16000 \
+    --hard_negatives 6
+practice out/practice_titled_offices 20 30000 400 "$(seq 233 237)" --domains office --lookups 16 --hard_negatives 6
+practice out/practice_entitled 20 30000 400 244 --lookups 12000 --hard_negatives 6
+practice out/practice_entitled_offices 20 30000 400 "242 243" --domains office --lookups 16000 --hard_negatives 6
 practice out/practice_rag 20 100 100 107
 
 steps() { rag-beam run examples/train.yaml --only "$@"; }
@@ -94,7 +100,10 @@ search() {
     average fifth_retriever average/fourth_retriever train/retriever_16 0.5
     steps retriever_17
     average sixth_retriever average/fifth_retriever train/retriever_17 0.75
-    steps named_passages named_embeddings named_index named_questions embeddings index
+    steps retriever_18
+    average seventh_retriever average/sixth_retriever train/retriever_18 0.75
+    steps titled_passages titled_embeddings titled_index titled_questions embeddings index
+    steps general_passages general_embeddings general_index
 }
 read_questions() {
     steps reader_1 reader_2 reader_3 reader_4
@@ -128,15 +137,17 @@ average third_claims average/second_claims train/claims_12/model 0.5
 steps claims_13
 average fourth_claims average/third_claims train/claims_13/model 0.5
 steps reader_17 claims_14
-average sixth_reader average/fifth_reader train/reader_17/model 0.75
 average fifth_claims average/fourth_claims train/claims_14/model 0.75
 steps claims_15
 average sixth_claims average/fifth_claims train/claims_15/model 0.5
-temper fourth average/sixth_retriever average/sixth_reader named_questions --times 0.5
-steps named_claims named_labels
-python -m examples.temper_labels --labels out/train/named_labels --question_encoder out/tempered/fourth \
-    --claims out/practice_named/validation_claims out/practice_named_offices/validation_claims \
-    --model out/average/sixth_claims --output out/tempered/labels
+steps reader_18 reader_19 claims_16
+average sixth_reader train/reader_18/model train/reader_19/model 0.5
+average seventh_claims average/sixth_claims train/claims_16/model 0.5
+temper fourth average/seventh_retriever train/reader_18/model titled_questions --times 0.5
+steps general_claims general_labels
+python -m examples.temper_labels --labels out/train/general_labels --question_encoder out/tempered/fourth \
+    --claims out/practice_named/validation_claims out/practice_titled/validation_claims \
+    out/practice_entitled/validation_claims --model out/average/seventh_claims --output out/tempered/labels
 steps rag_answers rag_labels
 
 python -m examples.ship_models --train out/train
