@@ -29,7 +29,7 @@ _FEW = 3  # sentences
 _DECOYS = 2
 _DRAWS = 24  # for a decoy with the value claimed
 _OF_ITS_ARTICLE = 0.7  # of the passages that lead astray; the others are about other entities
-_CONFUSING = 0.5  # of these
+_CONFUSING = 0.5  # of these: of those that tell of somebody else what is asked for
 
 
 def compose_lookup(asked: Asked, level: int | str, turn: int, world: World, seed: int) -> dict[str, Any]:

@@ -143,11 +143,13 @@ average sixth_claims average/fifth_claims train/claims_15/model 0.5
 steps reader_18 reader_19 claims_16
 average sixth_reader train/reader_18/model train/reader_19/model 0.5
 average seventh_claims average/sixth_claims train/claims_16/model 0.5
+steps claims_17
+average eighth_claims average/seventh_claims train/claims_17/model 0.5
 temper fourth average/seventh_retriever train/reader_18/model titled_questions --times 0.5
 steps general_claims general_labels
 python -m examples.temper_labels --labels out/train/general_labels --question_encoder out/tempered/fourth \
     --claims out/practice_named/validation_claims out/practice_titled/validation_claims \
-    out/practice_entitled/validation_claims --model out/average/seventh_claims --output out/tempered/labels
+    out/practice_entitled/validation_claims --model out/average/eighth_claims --output out/tempered/labels
 steps rag_answers rag_labels
 
 python -m examples.ship_models --train out/train
