@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from examples.articles import Article, Sentence, compose_distractors
-from examples.practice_retriever import passages_of_others, told_of_others
+from examples.practice_retriever import confusing_first, passages_of_others
 from examples.practice_worlds import Asked, World
 from examples.questions import NOT_ENOUGH_INFO, REFUTES, SUPPORTS, compose_claim, compose_question, mentions
 from schemas.retrievals import SCHEMA
@@ -114,14 +114,13 @@ def _astray(asked: Asked, world: World, rng: random.Random) -> tuple[str, int]:
 
     Of its own article's passages half of the time one that does tell of somebody else, as far as there is one.
     """
-    own_document, attribute = asked.fact.entity_id, asked.fact.attribute
+    own_document = asked.fact.entity_id
     own = [(own_document, number) for number in range(len(world.passages[own_document]))]
-    others = list(passages_of_others(world.entities[own_document], attribute, world, rng))
+    others = list(passages_of_others(world.entities[own_document], asked.fact.attribute, world, rng))
     if rng.random() < _OF_ITS_ARTICLE:
         own = rng.sample(own, len(own))
         if rng.random() < _CONFUSING:
-            confusing = told_of_others(world.edition.evidence.articles[own_document], attribute)
-            own.sort(key=lambda place: place[1] not in confusing)
+            own = confusing_first(own, asked.fact, world)
         places = [*own, *others]
     else:
         places = [*rng.sample(others, len(others)), *own]

@@ -5,7 +5,7 @@ First in a sentence or three, by which wordings are learned several times as fas
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,9 @@ def compose_training_row(
     article = [(own, number) for number in rng.sample(numbers, len(numbers))]
     positives = list(dict.fromkeys(positives)) or article
     others = dict.fromkeys(passages_of_others(world.entities[own], asked.fact.attribute, world, rng))
-    confusing = told_of_others(world.edition.evidence.articles[own], asked.fact.attribute)
-    of_article = sorted(article, key=lambda place: place[1] not in confusing)
     alone = len(world.tables.domains[world.entities[own].domain].attributes) == 1
     of_its_own = hard_negatives - 1 if alone else hard_negatives // 2
+    of_article = confusing_first(article, asked.fact, world)
     negatives = [place for place in of_article if place not in positives][:of_its_own]
     elsewhere = [place for place in others if place not in positives]
     wanted = 1 if alone and negatives else hard_negatives - len(negatives)
@@ -54,6 +53,12 @@ def compose_training_row(
         [_context(place, world) for place in positives],
         [_context(place, world) for place in negatives],
     )
+
+
+def confusing_first(places: Sequence[tuple[str, int]], fact: Fact, world: World) -> list[tuple[str, int]]:
+    """Passages of an entity's own article in their order, but first those that tell the fact of somebody else."""
+    confusing = told_of_others(world.edition.evidence.articles[fact.entity_id], fact.attribute)
+    return sorted(places, key=lambda place: place[1] not in confusing)
 
 
 def told_of_others(article: Article, attribute: str) -> set[int]:
