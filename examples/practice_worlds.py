@@ -9,8 +9,10 @@ from examples.articles import Fact
 from examples.compose import Edition, ask, choose_withheld, compose_edition
 from examples.entities import Entity, Relations
 from examples.patterns import Domain, Pattern
-from examples.practice_facts import invent_countries, invent_elements, invent_offices
+from examples.practice_countries import invent_countries
+from examples.practice_elements import invent_elements
 from examples.practice_names import Names
+from examples.practice_offices import invent_offices
 from examples.questions import (
     NOT_ENOUGH_INFO,
     REFUTES,

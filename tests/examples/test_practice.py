@@ -4,6 +4,7 @@ import json
 import random
 import re
 from collections import Counter
+from itertools import combinations
 
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +13,8 @@ from transformers import AutoTokenizer
 
 from examples.entities import slug
 from examples.practice import _turns, main
-from examples.practice_facts import invent_countries, invent_offices
+from examples.practice_countries import NAMED_BESIDES, invent_countries
+from examples.practice_elements import invent_elements
 from examples.practice_lookups import (
     ASTRAY,
     ASTRAY_SHORT,
@@ -23,6 +25,7 @@ from examples.practice_lookups import (
     compose_verdict,
 )
 from examples.practice_names import Names, people, real_names
+from examples.practice_offices import invent_offices
 from examples.practice_retriever import told_of_others
 from examples.questions import LABELS, NOT_ENOUGH_INFO, REFUTES, SUPPORTS, mentions
 from examples.ship_models import MODELS
@@ -114,6 +117,19 @@ def test_articles_tell_of_strangers_who_are_named_as_those_asked_for(practice_wo
     assert not set(told) & set(values_of(practice_world))
 
 
+def test_articles_on_countries_name_much_that_is_no_value(practice_world):
+    articles = practice_world.edition.articles["country"]
+    named = [
+        article.entity.fields[slot]
+        for article in articles
+        for sentence in article.sentences
+        for slot in sentence.pattern.slots
+        if slot.partition("_")[0] in NAMED_BESIDES and slot in article.entity.fields
+    ]
+    assert len(named) > 3 * len(articles)
+    assert not set(named) & set(values_of(practice_world))
+
+
 def test_no_article_of_practice_says_a_sentence_twice(practice_world):
     for article in practice_world.edition.evidence.articles.values():
         said = [sentence.text for sentence in article.sentences]
@@ -144,8 +160,44 @@ def test_values_cover_those_of_the_sample():
     assert all(re.fullmatch(r"\+\d{1,3}(-\d{3})?", code) for code in codes)
     assert len(set(codes)) == len(codes)
     assert any(row["name"].startswith("the ") for row in fields)
-    shared = Counter(row["language"] for row in fields if "language" in row)
-    assert max(shared.values()) > 1
+
+
+def test_neighbours_have_much_in_common():
+    countries = [
+        entity.fields
+        for seed in range(4)
+        for entity in invent_countries(Names(random.Random(seed), set()), 120)
+    ]
+    pairs = [(one, other) for one, other in combinations(countries, 2) if one["region"] == other["region"]]
+
+    def share(column, alike):
+        known = [
+            alike(one[column], other[column]) for one, other in pairs if column in one and column in other
+        ]
+        return sum(known) / len(known)
+
+    assert 0.1 < share("currency", str.__eq__) < 0.35
+    assert 0.15 < share("language", str.__eq__) < 0.45
+    assert 0.1 < share("independence", str.__eq__) < 0.3
+    assert 0.3 < share("independence", lambda one, other: abs(int(one) - int(other)) < 10) < 0.6
+    assert 0.3 < share("calling_code", lambda one, other: one[:3] == other[:3]) < 0.6
+    assert share("ruler", str.__eq__) > 0.4
+    rulers = [row["ruler"] for row in countries if "ruler" in row]
+    assert 0.2 < sum(ruler.endswith("Empire") for ruler in rulers) / len(rulers) < 0.7
+
+
+def test_elements_are_called_after_something_and_a_discoverer_may_have_found_several():
+    fields = [entity.fields for entity in invent_elements(Names(random.Random(3), set()), 100)]
+    begun_alike = [
+        any(word.lower().startswith(row["name"][:3]) for word in row["namesake"].split())
+        for row in fields
+        if "namesake" in row
+    ]
+    assert 0.5 < sum(begun_alike) / len(begun_alike) < 0.9
+    found = Counter(row["discoverer"] for row in fields if "discoverer" in row)
+    assert 0.2 < sum(count for count in found.values() if count > 1) / found.total() < 0.7
+    symbols = [row["symbol"] for row in fields if "symbol" in row]
+    assert len(set(symbols)) == len(symbols)
 
 
 def test_offices_of_a_world_are_as_of_one_recent_date_and_earlier_holders_of_one_before(practice_world):
