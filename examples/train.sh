@@ -53,6 +53,9 @@ practice out/practice_titled_offices 20 30000 400 "232 $(seq -s ' ' 238 241)" --
 practice out/practice_titled_offices 20 30000 400 "$(seq 233 237)" --domains office --lookups 16 --hard_negatives 6
 practice out/practice_entitled 20 30000 400 244 --lookups 12000 --hard_negatives 6
 practice out/practice_entitled_offices 20 30000 400 "242 243" --domains office --lookups 16000 --hard_negatives 6
+practice out/practice_neighbours 20 30000 400 "250 251" --lookups 12000 --hard_negatives 6
+practice out/practice_neighbours 1 10 400 "252 253 254" --hard_negatives 6
+practice out/practice_bordering 20 30000 400 "255 256" --lookups 12000 --hard_negatives 6
 practice out/practice_rag 20 100 100 107
 
 steps() { rag-beam run examples/train.yaml --only "$@"; }
@@ -103,7 +106,8 @@ search() {
     steps retriever_18
     average seventh_retriever average/sixth_retriever train/retriever_18 0.75
     steps titled_passages titled_embeddings titled_index titled_questions embeddings index
-    steps general_passages general_embeddings general_index
+    steps passages_5 embeddings_6 index_6 passages_6 embeddings_7 index_7
+    steps neighbours_passages neighbours_embeddings neighbours_index
 }
 read_questions() {
     steps reader_1 reader_2 reader_3 reader_4
@@ -145,11 +149,19 @@ average sixth_reader train/reader_18/model train/reader_19/model 0.5
 average seventh_claims average/sixth_claims train/claims_16/model 0.5
 steps claims_17
 average eighth_claims average/seventh_claims train/claims_17/model 0.5
+steps claims_18 claims_19
+average neighbouring_claims train/claims_18/model train/claims_19/model 0.5
+average ninth_claims average/eighth_claims average/neighbouring_claims 0.5
 temper fourth average/seventh_retriever train/reader_18/model titled_questions --times 0.5
-steps general_claims general_labels
-python -m examples.temper_labels --labels out/train/general_labels --question_encoder out/tempered/fourth \
-    --claims out/practice_named/validation_claims out/practice_titled/validation_claims \
-    out/practice_entitled/validation_claims --model out/average/eighth_claims --output out/tempered/labels
+steps bordering_claims more_bordering_claims
+found bordering_claims practice_bordering/claims passages_5 bordering_claims
+found more_bordering_claims practice_bordering/claims passages_6 more_bordering_claims
+steps claims_20 claims_21
+average bordering_claims train/claims_20/model train/claims_21/model 0.5
+average tenth_claims average/ninth_claims average/bordering_claims 0.5
+steps neighbours_claims neighbours_labels
+python -m examples.temper_labels --labels out/train/neighbours_labels --question_encoder out/tempered/fourth \
+    --claims out/practice_neighbours/validation_claims --model out/average/tenth_claims --output out/tempered/labels
 steps rag_answers rag_labels
 
 python -m examples.ship_models --train out/train
