@@ -15,6 +15,7 @@ from examples.practice_names import Names
 
 _REGION_SIZE = 10  # countries, more or less
 _MOST_REGIONS = 33  # each has three of the 99 beginnings of calling codes
+_CAPITAL_ALIKE = 0.06  # of the countries and their capitals, how many are called after each other
 _COMPASS = ("North", "South", "East", "West")
 NAMED_BESIDES = {  # what its article may name that nobody asks for, and how many of each
     "body": "abcd",
@@ -66,7 +67,7 @@ def invent_countries(names: Names, count: int) -> list[Entity]:
         setting = rng.choice(("coastal", "coastal", "island", "landlocked"))
         demonym = _demonym(name, rng)
         independence = maybe(_independence(region, rng), rng, 0.85)
-        if rng.random() < 0.06:  # called after the country, or the country after it
+        if rng.random() < _CAPITAL_ALIKE:
             capital = names.fresh(
                 lambda name=name: names.altered(max(name.removeprefix("the ").split(), key=len))
             )
