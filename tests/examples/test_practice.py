@@ -4,7 +4,6 @@ import json
 import random
 import re
 from collections import Counter
-from itertools import combinations
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,8 +12,7 @@ from transformers import AutoTokenizer
 
 from examples.entities import slug
 from examples.practice import _turns, main
-from examples.practice_countries import NAMED_BESIDES, invent_countries
-from examples.practice_elements import invent_elements
+from examples.practice_countries import NAMED_BESIDES
 from examples.practice_lookups import (
     ASTRAY,
     ASTRAY_SHORT,
@@ -24,8 +22,7 @@ from examples.practice_lookups import (
     compose_reading,
     compose_verdict,
 )
-from examples.practice_names import Names, people, real_names
-from examples.practice_offices import invent_offices
+from examples.practice_names import real_names
 from examples.practice_retriever import told_of_others
 from examples.questions import LABELS, NOT_ENOUGH_INFO, REFUTES, SUPPORTS, mentions
 from examples.ship_models import MODELS
@@ -65,46 +62,6 @@ def test_no_name_or_value_is_one_of_the_sample(practice_world):
     assert not invented & real
 
 
-def test_names_are_given_out_once_and_depend_on_the_seed_alone():
-    def given(seed, taken):
-        names = Names(random.Random(seed), taken)
-        return [names.fresh(names.person) for _ in range(300)]
-
-    taken = set()
-    first = given(1, taken)
-    assert first == given(1, set())
-    assert len({slug(name) for name in first}) == 300
-    assert not {slug(name) for name in first} & {slug(name) for name in given(1, taken)}
-
-
-def test_people_have_names_of_many_regions_and_no_word_of_a_name_in_the_sample():
-    bears = {word for name in real_names() for word in name.split("-")}
-    regions = people()
-    assert len(regions) > 40
-    for given, family in regions:
-        assert len(set(given)) == len(given) > 70 and len(set(family)) == len(family) > 100
-        assert not {word for name in (*given, *family) for word in slug(name).split("-")} & bears
-    names = Names(random.Random(1), set())
-    of_regions = {word for region in regions for part in region for name in part for word in name.split()}
-    made = [names.fresh(names.person) for _ in range(500)]
-    assert 250 < sum(name.split()[0] in of_regions for name in made) < 400
-    assert 5 < sum(len(name.split()) > 3 for name in made) < 50
-
-
-def test_most_offices_of_a_role_in_a_world_have_the_same_title():
-    everywhere = set()
-    for seed in range(4):
-        names = Names(random.Random(seed), set())
-        titles: dict[str, list[str]] = {}
-        for office in invent_offices(names, invent_countries(names, 60), 90):
-            titles.setdefault(office.fields["role"], []).append(office.fields["office"])
-        for of_role in titles.values():
-            ((_, count),) = Counter(of_role).most_common(1)
-            assert count > len(of_role) / 2
-        everywhere.update(*titles.values())
-    assert len(everywhere) > 10
-
-
 def test_articles_tell_of_strangers_who_are_named_as_those_asked_for(practice_world):
     told = [
         article.entity.fields[slot]
@@ -136,68 +93,11 @@ def test_no_article_of_practice_says_a_sentence_twice(practice_world):
         assert len(set(said)) == len(said)
 
 
-def test_an_altered_name_is_another_but_like_the_first():
-    names = Names(random.Random(1), set())
-    for _ in range(50):
-        altered = names.altered("the Tegurimba Islands")
-        assert re.fullmatch(r"the [\w']+ Islands", altered)
-        assert len(set("tegurimba") & set(altered[4:-8].lower())) >= 5
-
-
 def test_many_entities_have_a_double(practice_world):
     relations = practice_world.edition.relations
     for members in practice_world.edition.entities.values():
         doubles = sum(bool(relations[entity.entity_id].likes) for entity in members)
         assert 0.3 * len(members) < doubles < len(members)
-
-
-def test_values_cover_those_of_the_sample():
-    names = Names(random.Random(2), set())
-    fields = [entity.fields for entity in invent_countries(names, 150)]
-    years = [int(row["independence"]) for row in fields if "independence" in row]
-    assert min(years) < 1750 and max(years) > 1990
-    codes = [row["calling_code"] for row in fields if "calling_code" in row]
-    assert all(re.fullmatch(r"\+\d{1,3}(-\d{3})?", code) for code in codes)
-    assert len(set(codes)) == len(codes)
-    assert any(row["name"].startswith("the ") for row in fields)
-
-
-def test_neighbours_have_much_in_common():
-    countries = [
-        entity.fields
-        for seed in range(4)
-        for entity in invent_countries(Names(random.Random(seed), set()), 120)
-    ]
-    pairs = [(one, other) for one, other in combinations(countries, 2) if one["region"] == other["region"]]
-
-    def share(column, alike):
-        known = [
-            alike(one[column], other[column]) for one, other in pairs if column in one and column in other
-        ]
-        return sum(known) / len(known)
-
-    assert 0.1 < share("currency", str.__eq__) < 0.35
-    assert 0.15 < share("language", str.__eq__) < 0.45
-    assert 0.1 < share("independence", str.__eq__) < 0.3
-    assert 0.3 < share("independence", lambda one, other: abs(int(one) - int(other)) < 10) < 0.6
-    assert 0.3 < share("calling_code", lambda one, other: one[:3] == other[:3]) < 0.6
-    assert share("ruler", str.__eq__) > 0.4
-    rulers = [row["ruler"] for row in countries if "ruler" in row]
-    assert 0.2 < sum(ruler.endswith("Empire") for ruler in rulers) / len(rulers) < 0.7
-
-
-def test_elements_are_called_after_something_and_a_discoverer_may_have_found_several():
-    fields = [entity.fields for entity in invent_elements(Names(random.Random(3), set()), 100)]
-    begun_alike = [
-        any(word.lower().startswith(row["name"][:3]) for word in row["namesake"].split())
-        for row in fields
-        if "namesake" in row
-    ]
-    assert 0.5 < sum(begun_alike) / len(begun_alike) < 0.9
-    found = Counter(row["discoverer"] for row in fields if "discoverer" in row)
-    assert 0.2 < sum(count for count in found.values() if count > 1) / found.total() < 0.7
-    symbols = [row["symbol"] for row in fields if "symbol" in row]
-    assert len(set(symbols)) == len(symbols)
 
 
 def test_offices_of_a_world_are_as_of_one_recent_date_and_earlier_holders_of_one_before(practice_world):
