@@ -7,17 +7,17 @@ alike. So a true value may be another's too, and a false one differs from it in 
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from examples.entities import Entity, make_entity
-from examples.practice_facts import FORMS, amid_strangers, formed, maybe, with_doubles
+from examples.practice_facts import FORMS, STRANGERS, amid_names, formed, maybe, with_doubles
 from examples.practice_names import Names
 
 _REGION_SIZE = 10  # countries, more or less
 _MOST_REGIONS = 33  # each has three of the 99 beginnings of calling codes
 _CAPITAL_ALIKE = 0.06  # of the countries and their capitals, how many are called after each other
 _COMPASS = ("North", "South", "East", "West")
-NAMED_BESIDES = {  # what its article may name that nobody asks for, and how many of each
+BESIDES = STRANGERS | {  # what an article may name that nobody asks for
     "body": "abcd",
     "event": "abc",
     "firm": "abc",
@@ -68,9 +68,7 @@ def invent_countries(names: Names, count: int) -> list[Entity]:
         demonym = _demonym(name, rng)
         independence = maybe(_independence(region, rng), rng, 0.85)
         if rng.random() < _CAPITAL_ALIKE:
-            capital = names.fresh(
-                lambda name=name: names.altered(max(name.removeprefix("the ").split(), key=len))
-            )
+            capital = names.fresh(lambda name=name: names.altered(_longest_word(name)))
         row = {
             "name": name,
             "region": region.name,
@@ -88,18 +86,16 @@ def invent_countries(names: Names, count: int) -> list[Entity]:
             "landmark": formed(names, "sights"),
         }
         country = make_entity("country", row, title=name.removeprefix("the "))
-        entities.append(_amid_names(amid_strangers(country, names), names))
+        entities.append(amid_names(country, names, BESIDES))
     return entities
 
 
 def _regions(names: Names, count: int, countries: Sequence[str]) -> list[_Region]:
     rng = names.rng
+    half = max(1, count // 2)
     powers = [
-        *(
-            names.fresh(lambda: f"the {_demonym(names.word(), rng)} Empire")
-            for _ in range(max(1, count // 2))
-        ),
-        *(formed(names, "countries") for _ in range(max(1, count // 2))),
+        *(names.fresh(lambda: f"the {_demonym(names.word(), rng)} Empire") for _ in range(half)),
+        *(formed(names, "countries") for _ in range(half)),
         *rng.sample(countries, max(1, count // 4)),
     ]
     zones = rng.sample(range(1, 100), 3 * count)
@@ -111,7 +107,7 @@ def _regions(names: Names, count: int, countries: Sequence[str]) -> list[_Region
             union=names.fresh(lambda: _union(names)),
             united=rng.choice((0.0, 0.0, 0.6)),
             units=rng.sample(FORMS["units"], 2),
-            powers=rng.sample(powers, min(2, len(powers))),
+            powers=rng.sample(powers, 2),
             freed=rng.randint(*((1800, 1939), (1940, 1999))[rng.random() < 0.7]),
             zones=[str(zone) for zone in zones[3 * number : 3 * number + 3]],
         )
@@ -131,15 +127,16 @@ def _union(names: Names) -> str:
 
 
 def _demonym(country: str, rng: random.Random) -> str:
-    stem = (
-        max(country.removeprefix("the ").replace("-", " ").split(), key=len).rstrip("aeiouyáéíóúãāīū's")
-        or "Ar"
-    )
+    stem = _longest_word(country.replace("-", " ")).rstrip("aeiouyáéíóúãāīū's") or "Ar"
     demonym = stem + rng.choice(
         ("ian", "ian", "an", "an", "ese", "i", "ish", "ic", "er", "ean", "ite", "ch", "ien")
     )
     side = country.split()[0]
     return f"{side} {demonym}" if side in _COMPASS and rng.random() < 0.7 else demonym
+
+
+def _longest_word(country: str) -> str:
+    return max(country.removeprefix("the ").split(), key=len)
 
 
 def _independence(region: _Region, rng: random.Random) -> str:
@@ -184,16 +181,3 @@ def _calling_code(region: _Region, given: set[str], rng: random.Random) -> str:
         if code not in given:
             given.add(code)
             return code
-
-
-def _amid_names(country: Entity, names: Names) -> Entity:
-    """The country with towns, seas, bodies and the like that its article may name besides.
-
-    Whoever reads learns that a name is not a value, be it ever so new.
-    """
-    others = {
-        f"{kind}_{letter}": formed(names, kind)
-        for kind, letters in NAMED_BESIDES.items()
-        for letter in letters
-    }
-    return replace(country, fields={**country.fields, **others})

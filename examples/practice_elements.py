@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from string import ascii_lowercase
 
 from examples.entities import Entity, make_entity
-from examples.practice_facts import FORMS, amid_strangers, maybe, with_doubles
+from examples.practice_facts import FORMS, amid_names, maybe, with_doubles
 from examples.practice_names import Names, real_names
 
 _HIGHEST_NUMBER = 118
@@ -52,7 +52,7 @@ def invent_elements(names: Names, count: int) -> list[Entity]:
             "namesake": maybe(names.fresh(lambda name=name: _namesake(name, names)), rng, 0.8),
             "use": maybe(rng.choice(FORMS["uses"]).format(rng.choice(FORMS["materials"])), rng, 0.8),
         }
-        entities.append(amid_strangers(make_entity("element", row, title=name.capitalize()), names))
+        entities.append(amid_names(make_entity("element", row, title=name.capitalize()), names))
     return entities
 
 
@@ -115,5 +115,4 @@ def _namesake(element: str, names: Names) -> str:
             return word
         case 1:
             return f"{names.person().split()[0]} {word}"
-    form = rng.choice(rng.choices(FORMS["namesakes"], [weight for weight, _ in FORMS["namesakes"]])[0][1])
-    return str(form).format(word, names.word())
+    return names.form(FORMS["namesakes"]).format(word, names.word())

@@ -2,7 +2,7 @@
 
 import random
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ FORMS: dict[str, Any] = tomllib.loads(
 )
 _KNOWN = 0.92  # how many of the facts are there
 _DOUBLES = 0.35  # how many names are made by altering another one of the same world
-_STRANGERS = "abcdef"
+STRANGERS = {"stranger": "abcdef"}  # people of whom an article may tell, by letter
 
 
 def maybe(value: str, rng: random.Random, probability: float = _KNOWN) -> str:
@@ -37,7 +37,18 @@ def with_doubles(names: Names, count: int, make: Callable[[], str]) -> list[str]
     return names.rng.sample(models + doubles, count)
 
 
-def amid_strangers(entity: Entity, names: Names) -> Entity:
-    """The entity with people of whom its article may tell something, named as those who are asked for."""
-    strangers = {f"stranger_{letter}": names.fresh(names.person) for letter in _STRANGERS}
-    return replace(entity, fields={**entity.fields, **strangers})
+def amid_names(entity: Entity, names: Names, besides: Mapping[str, str] = STRANGERS) -> Entity:
+    """The entity with names that its article may mention and nobody asks for, in fields as `stranger_a`.
+
+    Strangers are named as the people who are asked for. Whoever reads learns that a name is not a value, be it
+    ever so new.
+
+    Args:
+      besides: the letters of each kind of name; a kind is one of `practice_forms.toml`, or `stranger`.
+    """
+    others = {
+        f"{kind}_{letter}": names.fresh(names.person) if kind in STRANGERS else formed(names, kind)
+        for kind, letters in besides.items()
+        for letter in letters
+    }
+    return replace(entity, fields={**entity.fields, **others})

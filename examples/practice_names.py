@@ -231,8 +231,12 @@ class Names:
     def formed(self, forms: Forms) -> str:
         """A name in one of the forms, its words of one style."""
         style = self.style()
+        return self.form(forms).format(self.word(style), self.word(style))
+
+    def form(self, forms: Forms) -> str:
+        """One of the forms, with `{}` where its words go."""
         (_, group) = self.rng.choices(forms, [weight for weight, _ in forms])[0]
-        return self.rng.choice(group).format(self.word(style), self.word(style))
+        return self.rng.choice(group)
 
     def person(self) -> str:
         """A name for a person or, now and then, a monarch."""

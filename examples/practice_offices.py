@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from examples.entities import Entity, make_office
-from examples.practice_facts import FORMS, amid_strangers, with_doubles
+from examples.practice_facts import FORMS, amid_names, with_doubles
 from examples.practice_names import Names
 
 _ACCESSIONS = {
@@ -52,8 +52,7 @@ def invent_offices(names: Names, countries: Sequence[Entity], count: int) -> lis
         earlier = None
         if rng.random() < 0.7:
             earlier = names.fresh(names.person), year - rng.randint(1, 14)
-        entity = make_office(row, country.name, holders[len(entities)], year, earlier)
-        entity = amid_strangers(entity, names)
+        entity = amid_names(make_office(row, country.name, holders[len(entities)], year, earlier), names)
         if entity.entity_id not in {other.entity_id for other in entities}:
             entities.append(entity)
     return entities

@@ -12,7 +12,8 @@ from transformers import AutoTokenizer
 
 from examples.entities import slug
 from examples.practice import _turns, main
-from examples.practice_countries import NAMED_BESIDES
+from examples.practice_countries import BESIDES
+from examples.practice_facts import STRANGERS
 from examples.practice_lookups import (
     ASTRAY,
     ASTRAY_SHORT,
@@ -52,6 +53,16 @@ def values_of(world):
                 yield entity.fields[attribute]
 
 
+def named_besides(articles, kinds):
+    return [
+        article.entity.fields[slot]
+        for article in articles
+        for sentence in article.sentences
+        for slot in sentence.pattern.slots
+        if slot.partition("_")[0] in kinds
+    ]
+
+
 def test_no_name_or_value_is_one_of_the_sample(practice_world):
     real = real_names()
     assert {"ouagadougou", "fe", "cfa-franc-west-african"} & real == {"ouagadougou", "fe"}
@@ -63,26 +74,14 @@ def test_no_name_or_value_is_one_of_the_sample(practice_world):
 
 
 def test_articles_tell_of_strangers_who_are_named_as_those_asked_for(practice_world):
-    told = [
-        article.entity.fields[slot]
-        for article in practice_world.edition.evidence.articles.values()
-        for sentence in article.sentences
-        for slot in sentence.pattern.slots
-        if slot.startswith("stranger")
-    ]
+    told = named_besides(practice_world.edition.evidence.articles.values(), STRANGERS)
     assert len(told) > 100
     assert not set(told) & set(values_of(practice_world))
 
 
 def test_articles_on_countries_name_much_that_is_no_value(practice_world):
     articles = practice_world.edition.articles["country"]
-    named = [
-        article.entity.fields[slot]
-        for article in articles
-        for sentence in article.sentences
-        for slot in sentence.pattern.slots
-        if slot.partition("_")[0] in NAMED_BESIDES and slot in article.entity.fields
-    ]
+    named = named_besides(articles, BESIDES.keys() - STRANGERS.keys())
     assert len(named) > 3 * len(articles)
     assert not set(named) & set(values_of(practice_world))
 
